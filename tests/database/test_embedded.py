@@ -1,0 +1,185 @@
+"""The embedded server: its start, its sharing, its end, and what happens when any of these goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from toolkit_core.database import Database
+from toolkit_core.database.embedded import EmbeddedServer
+from toolkit_core.errors import DatabaseError
+
+OPEN_AND_HOLD = """
+import sys, time
+from pathlib import Path
+from toolkit_core.database import Database
+database = Database.embedded(Path(sys.argv[1]), "library")
+print("open", flush=True)
+sys.stdin.readline()
+database.close()
+"""
+
+
+def holder(home: Path) -> subprocess.Popen[str]:
+    """Another process that has the library open until it is given a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OPEN_AND_HOLD, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+
+
+def postmaster(home: Path) -> psutil.Process:
+    return psutil.Process(int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0]))
+
+
+def test_last_user_stops_the_server_and_not_before(tmp_path: Path) -> None:
+    other = holder(tmp_path)
+    ours = Database.embedded(tmp_path, "library")
+    server = postmaster(tmp_path)
+    let_go(other)
+    with ours.transaction() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    ours.close()
+    server.wait(30)
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
+
+
+def test_processes_that_start_at_once_share_one_server(tmp_path: Path) -> None:
+    opened: list[Database] = []
+
+    def open_one() -> None:
+        opened.append(Database.embedded(tmp_path, "library"))
+
+    threads = [threading.Thread(target=open_one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    other = holder(tmp_path)
+    for thread in threads:
+        thread.join()
+    ports = set()
+    for database in opened:
+        with database.transaction() as connection:
+            ports.add(connection.execute("SELECT pg_postmaster_start_time()").fetchone())
+    assert len(opened) == 4
+    assert len(ports) == 1
+    let_go(other)
+    for database in opened:
+        database.close()
+
+
+def test_killed_user_does_not_keep_the_server_alive(tmp_path: Path) -> None:
+    killed = holder(tmp_path)
+    killed.kill()
+    killed.communicate()
+    server = postmaster(tmp_path)
+    Database.embedded(tmp_path, "library").close()
+    server.wait(30)
+
+
+def test_committed_rows_survive_a_killed_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit_core.database.database.CONNECTION_TIMEOUT", 2.0)
+    database = Database.embedded(tmp_path, "library")
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO prompt_text (sha256, text) VALUES ('\\x00', 'kept')")
+    server = postmaster(tmp_path)
+    children = server.children(recursive=True)
+    for process in (server, *children):
+        process.send_signal(signal.SIGKILL)
+    psutil.wait_procs([server, *children], timeout=30)
+    with pytest.raises(DatabaseError, match="What was committed is kept"), database.transaction() as connection:
+        connection.execute("SELECT 1")
+    database.close()
+    again = Database.embedded(tmp_path, "library")
+    with again.transaction() as connection:
+        assert connection.execute("SELECT text FROM prompt_text").fetchall() == [("kept",)]
+    again.close()
+
+
+def test_half_made_cluster_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "postgres.new").mkdir()
+    (tmp_path / "postgres.new" / "PG_VERSION").write_text("18")
+    Database.embedded(tmp_path, "library").close()
+    assert not (tmp_path / "postgres.new").exists()
+
+
+def test_stale_pid_file_of_another_process_is_no_server(tmp_path: Path) -> None:
+    Database.embedded(tmp_path, "library").close()
+    pid_file = tmp_path / "postgres" / "postmaster.pid"
+    pid_file.write_text(f"{os.getpid()}\n{tmp_path}\n1\n5432\n{tmp_path}\n\n\nready\n")
+    Database.embedded(tmp_path, "library").close()
+
+
+def test_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    Database.embedded(tmp_path, "library").close()
+    with (tmp_path / "postgres" / "postgresql.auto.conf").open("a") as file:
+        file.write("no_such_setting = 1\n")
+    with pytest.raises(DatabaseError, match="no_such_setting"):
+        Database.embedded(tmp_path, "library")
+
+
+def test_long_home_gets_a_socket_elsewhere(tmp_path: Path) -> None:
+    home = tmp_path / ("long" * 30)
+    database = Database.embedded(home, "library")
+    assert str(home) not in database.connection_string().split("host=")[1]
+    database.close()
+
+
+def test_password_is_needed_and_private(tmp_path: Path) -> None:
+    database = Database.embedded(tmp_path, "library")
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "pgpass").stat().st_mode) == 0o600
+    password = (tmp_path / "pgpass").read_text().strip().rpartition(":")[2]
+    assert password not in database.connection_string()
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(database.connection_string(), passfile="/nowhere", password="wrong")
+    psycopg.connect(database.connection_string()).close()
+    database.close()
+
+
+def test_waiting_for_recovery_is_told(tmp_path: Path) -> None:
+    """A server that takes its time is waited for, however long, and the wait is not silent."""
+    Database.embedded(tmp_path, "library").close()
+    told: list[str] = []
+    server = EmbeddedServer(tmp_path, told.append)
+    suspended = threading.Event()
+
+    def suspend_as_it_starts() -> None:
+        while True:
+            try:
+                process = postmaster(tmp_path)
+                process.suspend()
+            except (OSError, ValueError, IndexError, psutil.Error):
+                time.sleep(0.001)
+                continue
+            suspended.set()
+            time.sleep(12)
+            process.resume()
+            return
+
+    thread = threading.Thread(target=suspend_as_it_starts)
+    thread.start()
+    with server.lock():
+        conninfo = server.start()
+    thread.join()
+    assert suspended.is_set()
+    psycopg.connect(conninfo).close()
+    server.stop_if_unused()
+    assert told

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit_core.encoders.bge import QUERY_PREFIX, BgeEncoder
+from toolkit_core.errors import EncoderError
+
+MinCosine = Callable[[np.ndarray, np.ndarray], float]
+
+
+def _torch_reference(folder: Path, texts: list[str]) -> np.ndarray:
+    """The graph's own weights in torch's BertModel, one text at a time, without padding."""
+    import onnx
+    from onnx import numpy_helper
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False).eval()
+    stored = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(folder / "onnx" / "model.onnx").graph.initializer}
+    wanted = model.state_dict()
+    by_shape_and_name = {name: stored[f"model.{name}"] for name in wanted if f"model.{name}" in stored}
+    missing = [name for name in wanted if name not in by_shape_and_name and "position_ids" not in name]
+    assert not missing
+    model.load_state_dict(by_shape_and_name, strict=False)
+    rows: list[np.ndarray] = []
+    with torch.inference_mode():
+        for text in texts:
+            inputs = tokenizer(text, truncation=True, max_length=512, return_tensors="pt")
+            rows.append(torch.nn.functional.normalize(model(**inputs).last_hidden_state[:, 0], dim=1).numpy())
+    return np.concatenate(rows)
+
+
+def test_vectors_equal_the_same_model_in_torch(tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine) -> None:
+    long_and_short = [*texts, "words without end " * 400]
+    vectors = BgeEncoder(tiny_weights / "bge", "cpu").encode(long_and_short)
+    assert min_cosine(vectors, _torch_reference(tiny_weights / "bge", long_and_short)) > 0.99999
+
+
+def test_vectors_have_length_one(tiny_weights: Path, texts: tuple[str, ...]) -> None:
+    vectors = BgeEncoder(tiny_weights / "bge").encode(texts)
+    assert vectors.shape == (len(texts), 1024)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_padding_and_batch_size_do_not_change_a_vector(tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine) -> None:
+    encoder = BgeEncoder(tiny_weights / "bge", "cpu")
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    assert min_cosine(encoder.encode(texts * 30), np.tile(alone, (30, 1))) > 0.99999
+
+
+def test_a_query_gets_the_prefix_and_a_stored_text_none(tiny_weights: Path) -> None:
+    encoder = BgeEncoder(tiny_weights / "bge", "cpu")
+    np.testing.assert_allclose(encoder.encode_query("a red fox"), encoder.encode([QUERY_PREFIX + "a red fox"])[0], atol=1e-6)
+    assert not np.allclose(encoder.encode_query("a red fox"), encoder.encode(["a red fox"])[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["", "\0", "\ud800 lone surrogate", "(" * 100_000, "x" * 100_000, "🦊" * 1000])
+def test_any_text_gives_a_vector(text: str, tiny_weights: Path) -> None:
+    assert np.isfinite(BgeEncoder(tiny_weights / "bge", "cpu").encode([text])).all()
+
+
+def test_it_says_what_it_runs_on(tiny_weights: Path) -> None:
+    encoder = BgeEncoder(tiny_weights / "bge", "cpu")
+    assert encoder.device == "not loaded"
+    encoder.load()
+    assert encoder.device == "CPUExecutionProvider"
+    encoder.unload()
+    assert encoder.device == "not loaded"
+
+
+def test_the_graph_may_lie_beside_the_tokenizer(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    shutil.copytree(tiny_weights / "bge", folder)
+    (folder / "onnx" / "model.onnx").rename(folder / "model.onnx")
+    assert BgeEncoder(folder, "cpu").encode(["a cat"]).shape == (1, 1024)
+
+
+def _graph(file: Path, output_shape: list[int], inputs: tuple[str, ...] = ("input_ids",)) -> None:
+    """A graph that looks up each token in one table: real, but not BGE."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    width = output_shape[-1]
+    table = numpy_helper.from_array(np.ones((2000, width), np.float32), "table")
+    nodes = [helper.make_node("Gather", ["table", inputs[0]], ["looked_up"])]
+    if len(output_shape) == 2:
+        axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+        nodes.append(helper.make_node("ReduceMean", ["looked_up", "axes"], ["output"], keepdims=0))
+    else:
+        axes = None
+        nodes.append(helper.make_node("Identity", ["looked_up"], ["output"]))
+    shape = ["batch", *(["sequence"] if len(output_shape) == 3 else []), width]
+    graph = helper.make_graph(
+        nodes,
+        "not_bge",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
+        [table, *([axes] if axes is not None else [])],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
+
+
+@pytest.mark.parametrize(
+    ("shape", "inputs", "message"),
+    [
+        ([0, 0, 384], ("input_ids",), "384 wide"),
+        ([0, 1024], ("input_ids",), "three dimensions"),
+        ([0, 0, 1024], ("pixel_values",), "pixel_values"),
+    ],
+    ids=["another width", "pooled output", "another model"],
+)
+def test_another_graph_is_refused(shape: list[int], inputs: tuple[str, ...], message: str, tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_weights / "bge", folder)
+    _graph(folder / "onnx" / "model.onnx", shape, inputs)
+    with pytest.raises(EncoderError, match=message):
+        BgeEncoder(folder, "cpu").load()
+
+
+def test_a_graph_without_token_types_is_fed_without_them(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(tiny_weights / "bge", folder)
+    _graph(folder / "onnx" / "model.onnx", [0, 0, 1024])
+    assert BgeEncoder(folder, "cpu").encode(["a cat"]).shape == (1, 1024)
+
+
+def test_a_truncated_graph_is_a_clear_error(tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_weights / "bge", folder)
+    graph = folder / "onnx" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:100_000])
+    with pytest.raises(EncoderError, match=r"model\.onnx.*get it again"):
+        BgeEncoder(folder, "cpu").load()
+
+
+@pytest.mark.parametrize("without", ["tokenizer", "graph"])
+def test_a_folder_that_lacks_something_is_a_clear_error(without: str, tiny_weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny_weights / "bge", folder)
+    if without == "graph":
+        shutil.rmtree(folder / "onnx")
+    else:
+        for file in folder.glob("*.*"):
+            file.unlink()
+    with pytest.raises(EncoderError, match=r"tokenizer|model\.onnx"):
+        BgeEncoder(folder, "cpu").load()

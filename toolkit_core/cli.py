@@ -1,0 +1,252 @@
+"""The command line: `diffusion-toolkit`, or `python -m toolkit_core`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from . import report
+from .errors import SearchError, ToolkitError
+from .library import Library, locate_weights
+from .records import to_json
+from .settings import Settings, load_settings
+from .spaces import EMBEDDINGS
+
+app = typer.Typer(
+    help="Five embeddings for every generated image, in PostgreSQL with pgvector.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+models_app = typer.Typer()
+app.add_typer(models_app, name="models")
+
+out = Console()
+err = Console(stderr=True)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the embedded database, downloaded weights and settings.toml.", envvar="DIFFUSION_TOOLKIT_HOME"
+    ),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="A PostgreSQL server in place of the embedded one.",
+        envvar="DIFFUSION_TOOLKIT_DATABASE_URL",
+        show_envvar=True,
+    ),
+]
+LibraryName = Annotated[str | None, typer.Option("--library", help="Which library on that server (a schema).")]
+Weights = Annotated[
+    list[Path], typer.Option(help="A folder to look for weights in; may be given again.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[str | None, typer.Option(help="Device of the encoders: cpu, cuda:0, mps…")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by the device if not given.")]
+
+
+@app.callback()
+def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens.")] = False) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, show_time=verbose)],
+    )
+
+
+@app.command()
+def index(
+    folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth, or files.")],
+    weights: Weights = [],  # noqa: B006 - typer reads it, nobody writes it
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the library up to date with folders: read, embed and store what is new or changed."""
+    settings = load_settings(
+        home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    with _library(settings) as opened, report.progress_bars(err) as progress:
+        done = opened.index(folders, progress)
+    if as_json:
+        _print_json(to_json(done))
+    else:
+        report.print_index_report(out, done)
+    if done.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    text: Annotated[str | None, typer.Argument(help="What the prompt is about.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to find similar ones to.")] = None,
+    image_id: Annotated[
+        int | None, typer.Option("--id", help="An image of the library to find similar ones to.")
+    ] = None,
+    weight: Annotated[
+        list[str],
+        typer.Option(help=f"SPACE=W, may be given again. Spaces: {', '.join(EMBEDDINGS)}.", show_default=False),
+    ] = [],  # noqa: B006
+    top_k: Annotated[int, typer.Option(help="How many images.")] = 20,
+    threshold: Annotated[float | None, typer.Option(help="The lowest score, a cosine similarity.")] = None,
+    weights: Weights = [],  # noqa: B006
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Find images by a text, a picture, or an image of the library; or by several, weighted."""
+    settings = load_settings(
+        home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    counted = dict(_weight(item) for item in weight)
+    with _library(settings) as opened:
+        hits = opened.search(text, image=image, image_id=image_id, weights=counted, top_k=top_k, threshold=threshold)
+    if as_json:
+        _print_json([to_json(hit) for hit in hits])
+    else:
+        report.print_hits(out, hits)
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    as_json: Json = False,
+) -> None:
+    """Show what is read from files: one JSON object a line with --json. Touches no database."""
+    from .inspection import inspect_file
+
+    for file in files:
+        found = inspect_file(file)
+        if as_json:
+            _print_json(found, indent=None)
+        else:
+            report.print_inspection(out, found)
+
+
+@app.command()
+def show(
+    image_id: Annotated[int, typer.Argument(metavar="ID")],
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    as_json: Json = False,
+) -> None:
+    """Show everything stored about an image."""
+    with _library(load_settings(home, database_url=database_url, library=library)) as opened:
+        record = opened.image(image_id)
+    if as_json:
+        _print_json(to_json(record))
+    else:
+        report.print_record(out, record)
+
+
+@app.command()
+def status(
+    home: Home = None, database_url: DatabaseUrl = None, library: LibraryName = None, as_json: Json = False
+) -> None:
+    """Show how many images there are, what is pending, and whose vectors each space holds."""
+    with _library(load_settings(home, database_url=database_url, library=library)) as opened:
+        found = opened.status()
+    if as_json:
+        _print_json(to_json(found))
+    else:
+        report.print_status(out, found)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Argument(help="Where to keep the pictures and the contact sheet.")] = None,
+) -> None:
+    """Make a dozen pictures with prompts, index them with untrained weights, and search them."""
+    from .demo import run_demo
+
+    run_demo(out, folder)
+
+
+@models_app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    weights: Weights = [],  # noqa: B006
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List what each space needs, where it was looked for, and what is missing; download it; write tiny ones to try."""
+    if context.invoked_subcommand is not None:
+        return
+    locations = locate_weights(load_settings(home, weights=weights))
+    if as_json:
+        _print_json({name: to_json(location) for name, location in locations.items()})
+    else:
+        report.print_weights(out, locations)
+
+
+@models_app.command()
+def download(
+    spaces: Annotated[list[str], typer.Argument(help="bge, clip_h; both if none is named.")] = [],  # noqa: B006
+    home: Home = None,
+) -> None:
+    """Get BGE and CLIP-H from the Hugging Face hub, about 5.3 GB; a broken download is resumed."""
+    from .encoders.download import download as download_weights
+
+    with report.progress_bars(err) as progress:
+        written = download_weights(spaces or ["bge", "clip_h"], load_settings(home).downloads, progress)
+    for path in written:
+        out.print(f"{path}", markup=False)
+
+
+@models_app.command()
+def tiny(folder: Annotated[Path, typer.Argument(help="Where to write them.")]) -> None:
+    """Write small untrained weights of the same architectures, for trying the program."""
+    from .encoders.tiny import write_tiny_weights
+
+    for path in write_tiny_weights(folder):
+        out.print(f"{path}", markup=False)
+    out.print(report.UNTRAINED, style="yellow")
+
+
+def main() -> None:
+    """Run the command line. An error of ours is one sentence on stderr and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # Windows consoles and undecodable file names: better a question mark than a crash.
+        stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        app()
+    except ToolkitError as error:
+        err.print(f"Error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+@contextmanager
+def _library(settings: Settings) -> Iterator[Library]:
+    with Library(settings, on_wait=lambda message: err.print(message, markup=False)) as opened:
+        yield opened
+
+
+def _weight(item: str) -> tuple[str, float]:
+    name, _, value = item.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise SearchError(f"--weight {item!r} is not SPACE=W, like bge=0.5.") from None
+
+
+def _print_json(value: Any, indent: int | None = 2) -> None:
+    # Not through rich, which would fold long lines; ASCII, so that any name survives any console.
+    out.file.write(json.dumps(value, default=str, indent=indent) + "\n")

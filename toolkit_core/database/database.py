@@ -1,0 +1,186 @@
+"""One library's database: a schema of a PostgreSQL server, its connection pool, and the errors of both."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from ..errors import DatabaseError
+from .embedded import EmbeddedServer
+from .migrate import migrate
+
+logger = logging.getLogger(__name__)
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+OLDEST_POSTGRESQL = 150000
+OLDEST_PGVECTOR = (0, 8, 4)  # earlier ones have index bugs
+CONNECTION_TIMEOUT = 30.0  # seconds that a statement waits for the server to be there
+PRIVATE_PARAMETERS = frozenset({"password", "sslpassword", "application_name"})
+SCHEMA_NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+EXTENSION_HELP = (
+    "Install pgvector 0.8.4 or newer on that server (https://github.com/pgvector/pgvector#installation), then run "
+    "`CREATE EXTENSION vector` in the database as a superuser. Or leave DIFFUSION_TOOLKIT_DATABASE_URL unset to use "
+    "the embedded server, which has it."
+)
+
+
+class Database:
+    """Connections to one library. Open it with `Database.embedded` or `Database.external`; close it when done."""
+
+    def __init__(self, conninfo: str, schema: str, server: EmbeddedServer | None = None) -> None:
+        if not SCHEMA_NAME.fullmatch(schema):
+            raise DatabaseError(
+                f"{schema!r} cannot name a library: use small letters, digits and underscores, a letter first."
+            )
+        self.schema = schema
+        self.server = server
+        self.conninfo = conninfo
+        self._search_path: sql.Composable | None = None
+        self._prepare()
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=8,
+            timeout=CONNECTION_TIMEOUT,
+            configure=self._configure,
+            check=ConnectionPool.check_connection,
+            open=False,
+            name=f"library {schema}",
+        )
+        try:
+            self._pool.open(wait=True)
+        except PoolTimeout as error:
+            raise DatabaseError(
+                f"{self.describe()} took no connection within {CONNECTION_TIMEOUT:.0f} s: {error}"
+            ) from error
+
+    @classmethod
+    def embedded(cls, home: Path, schema: str, on_wait: Callable[[str], None] | None = None) -> Database:
+        """Open a library on the embedded server of a home folder, starting the server where it does not run."""
+        server = EmbeddedServer(home, on_wait)
+        try:
+            server.home.mkdir(parents=True, exist_ok=True)
+            with server.lock():
+                return cls(server.start(), schema, server)
+        except OSError as error:
+            raise DatabaseError(f"The embedded PostgreSQL cannot use the folder {server.home}: {error}") from error
+
+    @classmethod
+    def external(cls, url: str, schema: str) -> Database:
+        """Open a library on a server of the user's own, by libpq URL or key=value string."""
+        try:
+            make_conninfo(url)
+        except psycopg.ProgrammingError as error:
+            raise DatabaseError(
+                f"The database URL cannot be read: {error}. It looks like postgresql://user:password@host:5432/name"
+            ) from error
+        return cls(url, schema)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction that commits at the end of the block. Raises DatabaseError."""
+        with self._wrapped(), self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection outside any transaction, for statements that refuse one. Raises DatabaseError."""
+        with self._wrapped(), self._pool.connection() as connection:
+            connection.autocommit = True
+            try:
+                yield connection
+            finally:
+                connection.autocommit = False
+
+    def close(self) -> None:
+        """Close the connections; the last user of an embedded server also stops it."""
+        self._pool.close()
+        if self.server is not None:
+            self.server.stop_if_unused()
+
+    def describe(self) -> str:
+        """The server in words, without a password."""
+        if self.server is not None:
+            return f"the embedded PostgreSQL in {self.server.data}"
+        parts = conninfo_to_dict(self.conninfo)
+        where = parts.get("host") or parts.get("hostaddr") or "the local socket"
+        return f"PostgreSQL database {parts.get('dbname') or '(default)'} on {where}"
+
+    def connection_string(self) -> str:
+        """A string that `psql` and other clients take, with no password in it."""
+        parts = conninfo_to_dict(self.conninfo)
+        return make_conninfo("", **{name: value for name, value in parts.items() if name not in PRIVATE_PARAMETERS})
+
+    def _prepare(self) -> None:
+        """Check the server, make the extension and the schema, and bring the tables up to date."""
+        with self._wrapped(), psycopg.connect(self.conninfo, connect_timeout=15) as connection:
+            if connection.info.server_version < OLDEST_POSTGRESQL:
+                raise DatabaseError(
+                    f"{self.describe()} is version {connection.info.server_version // 10000}; 15 or newer is needed."
+                )
+            self._search_path = sql.SQL("{}, {}").format(
+                sql.Identifier(self.schema), sql.Identifier(self._vector_schema(connection))
+            )
+            connection.execute(sql.SQL("SET search_path TO {}").format(self._search_path))
+            migrate(connection, self.schema, default_library=self.server is not None)
+
+    def _vector_schema(self, connection: Connection) -> str:
+        find = (
+            "SELECT n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+            " WHERE e.extname = 'vector'"
+        )
+        # Two processes that start at once would both create it.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('diffusion_toolkit migrations'))")
+        row = connection.execute(find).fetchone()
+        if row is None:
+            try:
+                connection.execute("CREATE EXTENSION vector")
+            except psycopg.Error as error:
+                raise DatabaseError(f"{self.describe()} has no pgvector ({_said(error)}). {EXTENSION_HELP}") from error
+            row = connection.execute(find).fetchone()
+        assert row is not None
+        schema, version = row
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:3]) < OLDEST_PGVECTOR:
+            raise DatabaseError(
+                f"{self.describe()} has pgvector {version}; 0.8.4 or newer is needed. {EXTENSION_HELP} "
+                "Where it is installed already: `ALTER EXTENSION vector UPDATE`."
+            )
+        return schema
+
+    def _configure(self, connection: Connection) -> None:
+        assert self._search_path is not None
+        connection.execute(sql.SQL("SET search_path TO {}").format(self._search_path))
+        register_vector(connection)
+        connection.commit()
+
+    @contextmanager
+    def _wrapped(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.errors.DiskFull as error:
+            raise DatabaseError(
+                f"The disk of {self.describe()} is full ({_said(error)}). Make room and run again; "
+                "what was written is kept."
+            ) from error
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            raise DatabaseError(
+                f"No connection to {self.describe()}: {_said(error)}. What was committed is kept; see that the server "
+                "runs and run again."
+            ) from error
+        except psycopg.Error as error:
+            raise DatabaseError(f"{self.describe()} refused a statement: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,236 @@
+"""Rows of `image_file` and `prompt_text`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from ..records import FailedFile, GenerationParameters, ImageRecord, Lora
+from ..spaces import EMBEDDINGS
+from .database import Connection
+from .stored_text import disk_path, storable, stored_path
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A row as the scanner compares it with the disk. `modified_at` is None where it could not be opened."""
+
+    id: int
+    path: str
+    file_size: int | None
+    modified_at: datetime | None
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A file that was read. `error` says why it has no pixels."""
+
+    path: str
+    content_hash: bytes
+    file_size: int
+    modified_at: datetime
+    width: int | None
+    height: int | None
+    parameters: GenerationParameters
+    error: str | None
+
+
+def known_files(connection: Connection, folder: str, separator: str) -> Iterator[KnownFile]:
+    """The rows of the files below a folder, at any depth, or of the file itself."""
+    below = stored_path(folder.removesuffix(separator) + separator)
+    rows = connection.execute(
+        "SELECT id, path, file_size, modified_at FROM image_file"
+        " WHERE (path >= %(below)s AND path < %(behind)s) OR path = %(itself)s",
+        {"below": below, "behind": below[:-1] + chr(ord(separator) + 1), "itself": stored_path(folder)},
+    )
+    for id, path, file_size, modified_at in rows:
+        yield KnownFile(id, disk_path(path), file_size, modified_at)
+
+
+def rows_with_content(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, list[KnownFile]]:
+    """The rows whose file had one of these contents when it was last read."""
+    found: dict[bytes, list[KnownFile]] = {}
+    rows = connection.execute(
+        "SELECT content_hash, id, path, file_size, modified_at FROM image_file"
+        " WHERE content_hash = ANY(%s) ORDER BY id",
+        [list(hashes)],
+    )
+    for content_hash, id, path, file_size, modified_at in rows:
+        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), file_size, modified_at))
+    return found
+
+
+def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
+    """Those of the paths that have a row."""
+    rows = connection.execute("SELECT path FROM image_file WHERE path = ANY(%s)", [[stored_path(p) for p in paths]])
+    return {disk_path(path) for (path,) in rows}
+
+
+def continue_row(connection: Connection, id: int, path: str, modified_at: datetime) -> None:
+    """Note a file's present path and time. Everything else about its row stays."""
+    connection.execute(
+        "UPDATE image_file SET path = %s, modified_at = %s WHERE id = %s", [stored_path(path), modified_at, id]
+    )
+
+
+def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
+    """Insert or update files and their texts; favourite, rating and tags stay. Returns ids in the rows' order.
+
+    The picture's vector of a changed file is removed, to be made again.
+    """
+    if not rows:
+        return []
+    prompts = [_prompts(row.parameters) for row in rows]
+    text_ids = _text_ids(connection, {text for pair in prompts for text in pair if text is not None})
+    order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
+    ids = dict.fromkeys(order, 0)
+    with connection.cursor() as cursor:
+        # Sorted, so that two writers of the same files take their row locks in one order.
+        cursor.executemany(
+            UPSERT_IMAGE, [_columns(rows[i], *(text_ids.get(t) for t in prompts[i])) for i in order], returning=True
+        )
+        for i in order:
+            row = cursor.fetchone()
+            assert row is not None
+            ids[i] = row[0]
+            cursor.nextset()
+    connection.execute("DELETE FROM image_clip_h WHERE image_id = ANY(%s)", [sorted(ids.values())])
+    return [ids[i] for i in range(len(rows))]
+
+
+def mark_unopened(connection: Connection, path: str, error: str) -> None:
+    """Record a file whose bytes could not be read. What is known of it from before stays."""
+    connection.execute(
+        "INSERT INTO image_file (path, error) VALUES (%s, %s)"
+        " ON CONFLICT (path) DO UPDATE SET error = excluded.error, modified_at = NULL, indexed_at = now()",
+        [stored_path(path), storable(error)],
+    )
+
+
+def get(connection: Connection, id: int) -> ImageRecord | None:
+    """One image, or None."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(GET_IMAGE, [id]).fetchone()
+    return None if row is None else _record(row)
+
+
+def failures(connection: Connection) -> list[FailedFile]:
+    """Every file that is recorded with an error."""
+    rows = connection.execute("SELECT path, error FROM image_file WHERE error IS NOT NULL ORDER BY path")
+    return [FailedFile(disk_path(path), error) for path, error in rows]
+
+
+def counts(connection: Connection) -> tuple[int, int, int]:
+    """How many images, how many of them with an error, and how many distinct prompts they have."""
+    row = connection.execute("SELECT count(*), count(error), count(DISTINCT prompt_id) FROM image_file").fetchone()
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+def _prompts(parameters: GenerationParameters) -> tuple[str | None, str | None]:
+    """The two texts that are stored. An image with a prompt and no negative one was made against the empty text."""
+    if parameters.prompt is None:
+        return None, None
+    return storable(parameters.prompt), storable(parameters.negative_prompt or "")
+
+
+def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, int]:
+    by_hash = {hashlib.sha256(text.encode()).digest(): text for text in texts}
+    hashes = sorted(by_hash)
+    connection.execute(
+        "INSERT INTO prompt_text (sha256, text) SELECT * FROM unnest(%s::bytea[], %s::text[])"
+        " ON CONFLICT (sha256) DO NOTHING",
+        [hashes, [by_hash[h] for h in hashes]],
+    )
+    rows = connection.execute("SELECT sha256, id FROM prompt_text WHERE sha256 = ANY(%s)", [hashes])
+    return {by_hash[sha256]: id for sha256, id in rows}
+
+
+def _columns(row: ImageRow, prompt_id: int | None, negative_prompt_id: int | None) -> Mapping[str, Any]:
+    made = row.parameters
+    return {
+        "path": stored_path(row.path),
+        "content_hash": row.content_hash,
+        "file_size": row.file_size,
+        "modified_at": row.modified_at,
+        "width": row.width,
+        "height": row.height,
+        "prompt_id": prompt_id,
+        "negative_prompt_id": negative_prompt_id,
+        "generator": _text(made.generator),
+        "model": _text(made.model),
+        "loras": Jsonb([{**asdict(lora), "name": storable(lora.name)} for lora in made.loras]),
+        "sampler": _text(made.sampler),
+        "scheduler": _text(made.scheduler),
+        "steps": made.steps if made.steps is None or abs(made.steps) < 2**31 else None,
+        "cfg_scale": made.cfg_scale,
+        "guidance": made.guidance,
+        "seed": made.seed if made.seed is None or abs(made.seed) < 10**20 else None,
+        "denoise": made.denoise,
+        "error": _text(row.error),
+    }
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else storable(value)
+
+
+def _record(row: Mapping[str, Any]) -> ImageRecord:
+    return ImageRecord(
+        id=row["id"],
+        path=disk_path(row["path"]),
+        file_size=row["file_size"],
+        modified_at=row["modified_at"],
+        width=row["width"],
+        height=row["height"],
+        parameters=GenerationParameters(
+            generator=row["generator"],
+            prompt=row["prompt"],
+            negative_prompt=row["negative_prompt"],
+            model=row["model"],
+            loras=tuple(Lora(**lora) for lora in row["loras"]),
+            sampler=row["sampler"],
+            scheduler=row["scheduler"],
+            steps=row["steps"],
+            cfg_scale=row["cfg_scale"],
+            guidance=row["guidance"],
+            seed=None if row["seed"] is None else int(row["seed"]),
+            denoise=row["denoise"],
+        ),
+        favorite=row["favorite"],
+        rating=row["rating"],
+        tags=tuple(row["tags"]),
+        error=row["error"],
+        indexed_at=row["indexed_at"],
+        embeddings=tuple(name for name in EMBEDDINGS if row[name]),
+    )
+
+
+COLUMNS = (
+    *("path", "content_hash", "file_size", "modified_at", "width", "height", "prompt_id", "negative_prompt_id"),
+    *("generator", "model", "loras", "sampler", "scheduler", "steps", "cfg_scale", "guidance", "seed", "denoise"),
+    "error",
+)
+
+UPSERT_IMAGE = sql.SQL(
+    "INSERT INTO image_file ({columns}) VALUES ({values})"
+    " ON CONFLICT (path) DO UPDATE SET indexed_at = now(), {updates} RETURNING id"
+).format(
+    columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
+    values=sql.SQL(", ").join(map(sql.Placeholder, COLUMNS)),
+    updates=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[1:]),
+)
+
+GET_IMAGE = sql.SQL("SELECT *, {} FROM image WHERE id = %s").format(
+    sql.SQL(", ").join(
+        sql.SQL("{} IS NOT NULL AS {}").format(sql.Identifier(e.view_column), sql.Identifier(e.name))
+        for e in EMBEDDINGS.values()
+    )
+)

@@ -1,0 +1,109 @@
+"""The vector tables: what is pending, writing, reading, and the encoder that each space belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import sql
+
+from ..errors import EncoderError
+from ..records import EncoderRecord
+from ..spaces import EMBEDDINGS, Space
+from .database import Connection
+from .stored_text import disk_path
+
+Vectors: TypeAlias = NDArray[np.float32]
+
+
+def table(space: Space) -> sql.Identifier:
+    return sql.Identifier(("prompt_" if space.of == "text" else "image_") + space.name)
+
+
+def owner(space: Space) -> sql.Identifier:
+    """The column that says whose vector a row is."""
+    return sql.Identifier("prompt_id" if space.of == "text" else "image_id")
+
+
+def pending(connection: Connection, space: Space, after: int, limit: int) -> list[tuple[int, str]]:
+    """The next owners without a vector, in id order: (prompt id, text), or (image id, path on disk)."""
+    query = PENDING_TEXTS if space.of == "text" else PENDING_IMAGES
+    statement = sql.SQL(query).format(table=table(space), columns=sql.SQL("o.id, o.value"))
+    rows = connection.execute(sql.SQL("{} AND o.id > %s ORDER BY o.id LIMIT %s").format(statement), [after, limit])
+    return [(id, value if space.of == "text" else disk_path(value)) for id, value in rows]
+
+
+def count_pending(connection: Connection, space: Space) -> int:
+    """How many texts, or images, have no vector in a space."""
+    query = PENDING_TEXTS if space.of == "text" else PENDING_IMAGES
+    row = connection.execute(sql.SQL(query).format(table=table(space), columns=sql.SQL("count(*)"))).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def write(connection: Connection, space: Space, owners: Sequence[int], vectors: Vectors) -> None:
+    """Write vectors, shape (len(owners), space.width), replacing those that are there.
+
+    Raises EncoderError where a value is not finite in half precision: such a vector could never be found.
+    """
+    if vectors.shape != (len(owners), space.width):
+        raise EncoderError(
+            f"{space.name} vectors have shape {vectors.shape}, but {(len(owners), space.width)} was expected."
+        )
+    with np.errstate(over="ignore"):
+        halves = vectors.astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
+    order = np.argsort(owners)  # one lock order for all writers
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO {table} ({owner}, embedding) SELECT * FROM unnest(%b::bigint[], %b::halfvec[])"
+            " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
+        ).format(table=table(space), owner=owner(space)),
+        [[int(owners[i]) for i in order], [HalfVector(halves[i]) for i in order]],
+    )
+
+
+def read(connection: Connection, image_id: int, names: Sequence[str]) -> dict[str, Vectors]:
+    """The stored embeddings of an image by name, each float32 of shape (width,); those it lacks are left out."""
+    columns = sql.SQL(", ").join(sql.Identifier(EMBEDDINGS[name].view_column) for name in names)
+    statement = sql.SQL("SELECT {} FROM image WHERE id = %s").format(columns)
+    row = connection.execute(statement, [image_id], binary=True).fetchone() if names else ()
+    found = zip(names, row or (), strict=False)
+    return {name: half.to_numpy().astype(np.float32) for name, half in found if half is not None}
+
+
+def encoder(connection: Connection, space: Space) -> tuple[EncoderRecord, Vectors] | None:
+    """The encoder whose vectors a space holds, and its probe, float32 of shape (rows, space.width)."""
+    row = connection.execute("SELECT name, created_at, probe FROM encoder WHERE space = %s", [space.name]).fetchone()
+    if row is None:
+        return None
+    name, created_at, probe = row
+    return EncoderRecord(space.name, name, created_at), np.asarray(probe, dtype=np.float32).reshape(-1, space.width)
+
+
+def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vectors) -> None:
+    """Record a space's first encoder. Where another process was first, its record stays."""
+    values: list[Any] = [space.name, name, probe.ravel().tolist()]
+    connection.execute(
+        "INSERT INTO encoder (space, name, probe) VALUES (%s, %s, %s::real[]) ON CONFLICT (space) DO NOTHING", values
+    )
+
+
+# Only texts that an image has now; only images that could be decoded.
+PENDING_TEXTS = """
+    SELECT {columns}
+    FROM (SELECT id, text AS value FROM prompt_text) o
+    WHERE NOT EXISTS (SELECT FROM {table} e WHERE e.prompt_id = o.id)
+      AND (EXISTS (SELECT FROM image_file f WHERE f.prompt_id = o.id)
+           OR EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = o.id))
+"""
+PENDING_IMAGES = """
+    SELECT {columns}
+    FROM (SELECT id, path AS value, error FROM image_file) o
+    WHERE NOT EXISTS (SELECT FROM {table} e WHERE e.image_id = o.id)
+      AND o.error IS NULL
+"""

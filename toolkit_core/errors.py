@@ -1,0 +1,37 @@
+"""The one exception family. Each message says what was wrong, with the value, and what to do next."""
+
+
+class ToolkitError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class SettingsError(ToolkitError):
+    """A setting, an option or an environment variable cannot be used as it is."""
+
+
+class DatabaseError(ToolkitError):
+    """PostgreSQL could not be started or reached, refused a statement, or lacks pgvector."""
+
+
+class EncoderError(ToolkitError):
+    """An encoder's weights are unreadable, of the wrong shape, or gave an unusable vector."""
+
+
+class WeightsMissing(EncoderError):
+    """No weights for a space were found in any place that was looked at."""
+
+
+class EncoderMismatch(EncoderError):
+    """An encoder's weights are not those that made the vectors a library already holds."""
+
+
+class ImageError(ToolkitError):
+    """A file cannot be read as a picture."""
+
+
+class SearchError(ToolkitError):
+    """A search cannot be run as it was asked for."""
+
+
+class ImageNotFound(ToolkitError):
+    """The library has no image with the id that was asked for."""

@@ -1,0 +1,32 @@
+"""Files that the library has already, under another name or another time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+
+from ..database import Connection, images
+from ..database.images import ImageRow, KnownFile
+
+
+def continued_rows(
+    connection: Connection, rows: Sequence[ImageRow], known: Collection[str]
+) -> dict[str, tuple[ImageRow, KnownFile]]:
+    """The rows that go on an existing one, by path: the row as read, and the one in the library.
+
+    A file whose content is what its row has was only touched. A new path with the content of a row whose own file is
+    gone was moved or renamed. A copy beside its original is neither.
+    """
+    before = images.rows_with_content(connection, [row.content_hash for row in rows])
+    continued: dict[str, tuple[ImageRow, KnownFile]] = {}
+    taken: set[int] = set()
+    for row in rows:
+        candidates = [file for file in before.get(row.content_hash, ()) if file.id not in taken]
+        if row.path in known:
+            match = next((file for file in candidates if file.path == row.path), None)
+        else:
+            match = next((file for file in candidates if not os.path.lexists(file.path)), None)
+        if match is not None:
+            taken.add(match.id)
+            continued[row.path] = (row, match)
+    return continued

@@ -1,0 +1,79 @@
+"""A picture file's bytes as the 224×224 pixels that CLIP sees."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import ImageError
+from ..metadata.png import without_damaged_chunks
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "MPO", "DIB")
+MOST_PIXELS = 200_000_000
+CLIP_SIZE = 224
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """width, height: of the file, upright. pixels: RGB, uint8, shape (224, 224, 3)."""
+
+    width: int
+    height: int
+    pixels: Pixels
+
+
+def decode(data: bytes) -> DecodedImage:
+    """Decode the first frame as ComfyUI's LoadImage does, and resize it as its `clip_preprocess` does.
+
+    EXIF orientation is applied, alpha is dropped, 16-bit grey is scaled to 8. Raises ImageError.
+    """
+    if not data:
+        raise ImageError("The file is empty.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of big pictures and odd EXIF; the first is bounded here, the second does no harm.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(without_damaged_chunks(data)), formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ImageError(
+                        f"It claims {image.width} x {image.height} pixels; more than {MOST_PIXELS // 10**6} million "
+                        "are refused."
+                    )
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I"):
+                    upright = upright.convert("I").point(lambda value: value * (1 / 255))
+                rgb = upright.convert("RGB")
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("It is no picture in a format that can be read.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"It claims too many pixels: {error}") from error
+    except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them trip over.
+        raise ImageError(f"It is damaged: {error or type(error).__name__}") from error
+    return DecodedImage(rgb.width, rgb.height, clip_pixels(rgb))
+
+
+def clip_pixels(image: Image.Image) -> Pixels:
+    """An RGB picture as ComfyUI's `clip_preprocess` crops it: shortest side 224, bicubic with antialias, centre."""
+    if image.size != (CLIP_SIZE, CLIP_SIZE):
+        scale = CLIP_SIZE / min(image.size)
+        width, height = round(scale * image.width), round(scale * image.height)
+        left, top = (width - CLIP_SIZE) // 2, (height - CLIP_SIZE) // 2
+        # Resampling only what is kept: the same pixels as cropping afterwards.
+        box = (
+            left * image.width / width,
+            top * image.height / height,
+            (left + CLIP_SIZE) * image.width / width,
+            (top + CLIP_SIZE) * image.height / height,
+        )
+        image = image.resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(image)

@@ -1,0 +1,93 @@
+"""Walking folders for image files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from ..errors import ImageError
+from ..records import FailedFile
+
+SUFFIXES = frozenset(
+    (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff")
+)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
+# A longer path does not fit an index row of PostgreSQL.
+LONGEST_PATH = 2600
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file on disk. `modified_at` is in UTC, to the microsecond."""
+
+    path: str
+    file_size: int
+    modified_at: datetime
+
+
+def resolve(paths: Sequence[Path | str]) -> list[str]:
+    """The real paths of folders or files to index; what lies below another of them is left out.
+
+    Raises ImageError for one that is not there.
+    """
+    resolved: list[Path] = []
+    for path in paths:
+        real = Path(os.path.realpath(Path(path).expanduser()))
+        if not real.exists():
+            raise ImageError(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
+        resolved.append(real)
+    return [str(path) for path in dict.fromkeys(resolved) if not any(other in path.parents for other in resolved)]
+
+
+def scan(paths: Sequence[str]) -> Iterator[FoundFile | FailedFile]:
+    """Every image file at or below the resolved paths, each once, in no set order.
+
+    Symbolic links are followed; a folder that was walked already, by whatever link, is not walked again. What cannot
+    be looked into comes back as FailedFile.
+    """
+    walked: set[tuple[int, int]] = set()
+    waiting = list(reversed(paths))
+    while waiting:
+        path = waiting.pop()
+        try:
+            status = Path(path).stat()
+            if not stat.S_ISDIR(status.st_mode):
+                yield _found(path, status)
+            elif (status.st_dev, status.st_ino) not in walked:
+                walked.add((status.st_dev, status.st_ino))
+                yield from _entries(path, waiting)
+        except OSError as error:
+            yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
+
+
+def _entries(folder: str, subfolders: list[str]) -> Iterator[FoundFile | FailedFile]:
+    """The image files of one folder; its folders are added to `subfolders`."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    # The real path, so that a file has one path whichever link led to it.
+                    subfolders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                    yield _found(entry.path, entry.stat())
+            except OSError as error:
+                yield FailedFile(entry.path, f"It cannot be looked at: {error.strerror or error}")
+
+
+def _found(path: str, status: os.stat_result) -> FoundFile | FailedFile:
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
+    return FoundFile(path, status.st_size, modified_at(status))
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """A file's modification time, held to years that PostgreSQL and Python both know."""
+    try:
+        return min(EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000), LATEST)
+    except OverflowError:
+        return LATEST

@@ -1,0 +1,175 @@
+"""The library: the one object that everything else talks to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from .database import Database, images, vectors
+from .encoders.base import Encoder
+from .encoders.weights import WeightsLocation, find_weights, make_encoder
+from .errors import ImageNotFound
+from .records import ImageRecord, IndexReport, LibraryStatus, Progress, SearchHit
+from .settings import Settings, load_settings
+from .space_encoders import EncoderSource, SpaceEncoders
+from .spaces import EMBEDDINGS, SPACES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+
+class Library:
+    """Images, their generation parameters and their embeddings.
+
+        with Library.open(weights=["D:/ComfyUI/models"]) as library:
+            library.index(["D:/ComfyUI/output"])
+            for hit in library.search(text="a lighthouse in a storm", top_k=10):
+                ...
+
+    Safe to use from several threads; several processes may open the same library.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        encoders: Mapping[str, EncoderSource] | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open the library that the settings name. `encoders` stand in for those made of found weights, by space."""
+        self.settings = settings
+        if settings.database_url:
+            self.database = Database.external(settings.database_url, settings.library)
+        else:
+            self.database = Database.embedded(settings.home, settings.library, on_wait)
+        self._locations: dict[str, WeightsLocation] | None = None
+        from_weights = {name: partial(self._make_encoder, name) for name in SPACES}
+        self._encoders = SpaceEncoders(self.database, {**from_weights, **(encoders or {})})
+
+    @classmethod
+    def open(
+        cls,
+        home: Path | str | None = None,
+        *,
+        database_url: str | None = None,
+        library: str | None = None,
+        weights: Sequence[Path | str] = (),
+        device: str | None = None,
+        dtype: str | None = None,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Self:
+        """Open a library, making it where there is none yet.
+
+        home: folder of the embedded database and `settings.toml`; the platform's data folder by default.
+        database_url: a PostgreSQL server (libpq URL) in place of the embedded one.
+        library: the schema's name. weights: folders to look for weights in, before those of the settings.
+        on_wait: told, in words, when the server takes long to start.
+        Raises SettingsError, DatabaseError.
+        """
+        settings = load_settings(
+            home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
+        )
+        return cls(settings, on_wait=on_wait)
+
+    def index(self, paths: Sequence[Path | str], progress: Callable[[Progress], None] | None = None) -> IndexReport:
+        """Bring the library up to date with folders (at any depth) and files, and fill every space that is pending.
+
+        An exception out of `progress` stops the run; what is done stays. Raises ImageError for a path that does not
+        exist, DatabaseError.
+        """
+        from .indexing import Indexer
+
+        return Indexer(self.database, self._encoders, progress).run(paths)
+
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Path | str | bytes | None = None,
+        image_id: int | None = None,
+        vectors: Mapping[str, NDArray[np.float32]] | None = None,
+        weights: Mapping[str, float] | None = None,
+        top_k: int = 20,
+        threshold: float | None = None,
+    ) -> list[SearchHit]:
+        """The images most like what is given, best first.
+
+        text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file or its bytes.
+        image_id: an image of this library, which is among its own results. vectors: ready ones by embedding name.
+        weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; they are scaled to sum
+        to 1. Only images that have every weighted embedding are ranked.
+        threshold: the lowest score. A score is the weighted mean of cosine similarities.
+        Raises SearchError, ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch), DatabaseError.
+        """
+        from .search import Query, search
+
+        query = Query(text, image, image_id, vectors or {}, weights or {}, top_k, threshold)
+        return search(self.database, self._encoders, query)
+
+    def image(self, id: int) -> ImageRecord:
+        """Everything stored about an image but its vectors. Raises ImageNotFound."""
+        with self.database.transaction() as connection:
+            record = images.get(connection, id)
+        if record is None:
+            raise ImageNotFound(f"The library has no image with id {id}.")
+        return record
+
+    def embeddings(self, id: int) -> dict[str, NDArray[np.float32]]:
+        """The stored embeddings of an image by name, each of shape (width,). Raises ImageNotFound."""
+        self.image(id)
+        with self.database.transaction() as connection:
+            return vectors.read(connection, id, list(EMBEDDINGS))
+
+    def status(self) -> LibraryStatus:
+        """Counts, what is pending, and whose vectors each space holds."""
+        with self.database.transaction() as connection:
+            total, failed, prompts = images.counts(connection)
+            pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
+            made_by = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
+        return LibraryStatus(
+            images=total,
+            failed=failed,
+            prompts=prompts,
+            pending=pending,
+            encoders={name: found and found[0] for name, found in made_by.items()},
+            database={
+                "server": self.database.describe(),
+                "connection": self.database.connection_string(),
+                "library": self.database.schema,
+            },
+        )
+
+    def weights(self) -> dict[str, WeightsLocation]:
+        """Where the weights of each space were found, or looked for."""
+        if self._locations is None:
+            self._locations = locate_weights(self.settings)
+        return self._locations
+
+    def close(self) -> None:
+        """Drop the encoders' weights and close the database; the last user of an embedded server stops it."""
+        self._encoders.unload()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _make_encoder(self, space: str) -> Encoder:
+        return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)
+
+
+def locate_weights(settings: Settings) -> dict[str, WeightsLocation]:
+    """Where the weights of each space are: the files that the settings name, their folders, then the downloads."""
+    return find_weights([*settings.weights_folders, settings.downloads], settings.weights_files)

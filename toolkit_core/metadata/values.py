@@ -1,0 +1,77 @@
+"""Values out of untrusted JSON and text: the exact type, or None."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from ..records import GenerationParameters
+
+MAX_SEED = 2**64 - 1
+MAX_STEPS = 2**31 - 1
+_MAX_DIGITS = 40
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, None where it is none.
+
+    NaN and Infinity are read as programs write them. A JSON string that holds JSON is read once more.
+    """
+    value: Any = text
+    for _ in range(2):
+        try:
+            value = json.loads(value, parse_int=_integer_of_digits)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(value, str):
+            return value
+    return None
+
+
+def _integer_of_digits(digits: str) -> int | None:
+    """Long runs of digits are no number that a program wrote, and Python's conversion of them is quadratic."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else None
+
+
+def as_text(value: Any) -> str | None:
+    """The text itself, None for anything else."""
+    return value if isinstance(value, str) else None
+
+
+def as_name(value: Any) -> str | None:
+    """A text that names something (a model, a sampler): stripped, None where nothing is left or it says "None"."""
+    if not isinstance(value, str):
+        return None
+    name = value.strip()
+    return name if name and name.lower() != "none" else None
+
+
+def as_integer(value: Any, maximum: int) -> int | None:
+    """An integer from 0 to `maximum`, from an int, an integral float or decimal digits."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        digits = value.strip()
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
+            return None
+        value = int(digits)
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value <= maximum else None
+
+
+def as_number(value: Any) -> float | None:
+    """A finite float, from a number or its decimal text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def has_content(parameters: GenerationParameters) -> bool:
+    """Whether there is more than the generator's name."""
+    return parameters != GenerationParameters(generator=parameters.generator)

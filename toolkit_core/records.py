@@ -1,0 +1,136 @@
+"""The small frozen records that travel between the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA as it was applied. A strength is None where the metadata does not give it."""
+
+    name: str
+    strength_model: float | None = None
+    strength_clip: float | None = None
+
+
+@dataclass(frozen=True)
+class GenerationParameters:
+    """What an image was made with, as its metadata says it. What is not known is None, never a guess.
+
+    prompt: the distinct texts of the final sampler's positive conditioning, joined by newlines.
+    negative_prompt: likewise; "" where an empty text was wired in, None where there was no text at all.
+    seed: exact, up to 2**64 - 1.
+    generator: "ComfyUI", "AUTOMATIC1111", "NovelAI", "InvokeAI", "Fooocus", …
+    """
+
+    generator: str | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    model: str | None = None
+    loras: tuple[Lora, ...] = ()
+    sampler: str | None = None
+    scheduler: str | None = None
+    steps: int | None = None
+    cfg_scale: float | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    denoise: float | None = None
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a library, with everything that is stored about it but its vectors."""
+
+    id: int
+    path: str
+    file_size: int | None
+    modified_at: datetime | None
+    width: int | None
+    height: int | None
+    parameters: GenerationParameters
+    favorite: bool
+    rating: int | None
+    tags: tuple[str, ...]
+    error: str | None
+    indexed_at: datetime
+    embeddings: tuple[str, ...]
+    """Names of the embeddings that are stored for it (see `toolkit_core.spaces`)."""
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """One found image. Scores are cosine similarities; `score` is their weighted sum."""
+
+    id: int
+    path: str
+    score: float
+    scores: Mapping[str, float]
+    prompt: str | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long piece of work has come. `total` is None while it is not known."""
+
+    stage: str
+    done: int
+    total: int | None
+    item: str | None = None
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    path: str
+    error: str
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What one run of the indexer did.
+
+    embedded: vectors written in this run, by space.
+    pending: vectors still missing in the whole library after it, by space.
+    skipped: spaces left pending because there are no weights, with where they were looked for.
+    refused: spaces left pending because their weights cannot be used, with the reason.
+    """
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    failed: tuple[FailedFile, ...] = ()
+    embedded: Mapping[str, int] = field(default_factory=dict)
+    pending: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """The encoder that made a space's vectors: its name, and its probe (see `encoders.identity`)."""
+
+    space: str
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class LibraryStatus:
+    """Counts of a whole library. `pending` is by space; `encoders` has None for a space never written."""
+
+    images: int
+    failed: int
+    prompts: int
+    pending: Mapping[str, int]
+    encoders: Mapping[str, EncoderRecord | None]
+    database: Mapping[str, Any]
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as plain values for `json.dumps(..., default=str)`."""
+    return asdict(record)

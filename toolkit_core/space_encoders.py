@@ -1,0 +1,82 @@
+"""The encoders of one library: made on first use, and admitted to a space only with the weights it belongs to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from .database import Database, vectors
+from .encoders.base import Encoder, ImageEncoder, TextEncoder
+from .encoders.identity import compare_probes
+from .errors import EncoderError, EncoderMismatch, WeightsMissing
+from .spaces import SPACES
+
+logger = logging.getLogger(__name__)
+
+EncoderSource = Callable[[], Encoder]
+
+
+class SpaceEncoders:
+    """`sources` makes the encoder of a space; a source raises WeightsMissing where it has none."""
+
+    def __init__(self, database: Database, sources: Mapping[str, EncoderSource]) -> None:
+        self._database = database
+        self._sources = sources
+        self._admitted: dict[str, Encoder] = {}
+
+    def text(self, space: str) -> TextEncoder:
+        encoder = self._get(space)
+        assert isinstance(encoder, TextEncoder)
+        return encoder
+
+    def image(self, space: str) -> ImageEncoder:
+        encoder = self._get(space)
+        assert isinstance(encoder, ImageEncoder)
+        return encoder
+
+    def adopt(self, space: str) -> None:
+        """Make the encoder of a space that is still empty the library's own. Raises EncoderMismatch.
+
+        Called before the first vector is written; where two processes race, both then hold the same record.
+        """
+        encoder = self._get(space)
+        with self._database.transaction() as connection:
+            if vectors.encoder(connection, SPACES[space]) is None:
+                vectors.adopt_encoder(connection, SPACES[space], encoder.name, encoder.probe())
+        self._check(encoder)
+
+    def unload(self) -> None:
+        """Drop the weights of every encoder."""
+        for encoder in self._admitted.values():
+            encoder.unload()
+
+    def _get(self, space: str) -> Encoder:
+        if space not in self._admitted:
+            if space not in self._sources:
+                raise WeightsMissing(f"No encoder is connected for {space}.")
+            encoder = self._sources[space]()
+            encoder.load()
+            logger.info("%s: %s on %s", space, encoder.name, encoder.device)
+            self._check(encoder)
+            self._admitted[space] = encoder
+        return self._admitted[space]
+
+    def _check(self, encoder: Encoder) -> None:
+        with self._database.transaction() as connection:
+            stored = vectors.encoder(connection, SPACES[encoder.space])
+        if stored is None:
+            return
+        record, probe = stored
+        fresh = encoder.probe()
+        if fresh.shape != probe.shape:
+            raise EncoderError(
+                f"The library's {encoder.space} probe has shape {probe.shape}, this program's {fresh.shape}; "
+                "the library was made by another version of it."
+            )
+        agreement = compare_probes(probe, fresh)
+        if not agreement.same:
+            raise EncoderMismatch(
+                f"The {encoder.space} vectors of this library were made by {record.name!r}; {encoder.name!r} gives "
+                f"others ({agreement}). Use {record.name!r}, or re-embed that space, or index into another library "
+                "(--library NAME)."
+            )
