@@ -3,15 +3,16 @@
     python benchmarks/probe_threshold.py [--small] [--space clip_l …]
 
 Prints, for each space, the lowest cosine similarity and the largest norm ratio between the probe of one set of weights
-(stored as float16, computed in float32 on the CPU) and the probe of the same weights computed otherwise, or of changed ones.
-`encoders/identity.py` takes its limits from this table. Full size needs 8 GB of memory and about ten minutes on two cores.
+(stored as float16, computed in float32 on the CPU) and the probe of the same weights computed otherwise, or of changed
+ones. `encoders/identity.py` takes its limits from this table. Full size needs 8 GB of memory and about a quarter of an
+hour on two cores; `--space` runs one model at a time.
 
-What this can't show: the weights are seeded noise, scaled as in CLIP's and BERT's own initialisation, with
-layer norm gains spread around one. A trained network has outlier channels, which make float16 and bfloat16 err more, and a
-fine-tune or LoRA moves weights along directions that matter, where noise of the same size mostly cancels out. So real changes
-of weights move a probe more than the rows below, and real changes of precision somewhat more. BGE's torch model stands in
-for its ONNX graph, and seeded token ids for its vocabulary. There is no GPU in it: tensor-core float16 sums in float32, as
-the CPU's does here.
+What this can't show: the weights are seeded noise, scaled as in CLIP's and BERT's own initialisation, with layer norm
+gains spread around one. A trained network has outlier channels, which make float16 and bfloat16 err more, and a
+fine-tune or LoRA moves weights along directions that matter, where noise of the same size mostly cancels out. So a
+real change of weights moves a probe more than the rows below say, and a real change of precision somewhat more. Noise
+BERT, normalised after each layer, is far more restless than a trained one. BGE's torch model stands in for its ONNX
+graph, and seeded token ids for its vocabulary. No GPU is in it; tensor cores sum float16 products in float32.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ from toolkit_core.encoders.identity import MAX_NORM_RATIO, MIN_COSINE, PROBE_TEX
 
 SPACES = ("clip_l", "clip_g", "clip_h", "bge")
 NOISE = (0.0025, 0.005, 0.01, 0.02, 0.05)
-LORA = tuple((rank, norm, targets) for rank in (4, 16) for targets in ("attention", "all") for norm in (0.01, 0.02, 0.05))
+LORA = tuple(
+    (rank, norm, targets) for rank in (4, 16) for targets in ("attention", "all") for norm in (0.01, 0.02, 0.05)
+)
 
 Probe = npt.NDArray[np.float32]
 
@@ -149,7 +152,7 @@ def _build(space: str, small: bool) -> tuple[Any, list[torch.Tensor]]:
 
 @torch.no_grad()
 def _initialise(model: Any) -> None:
-    """CLIP's published initialisation (and BERT's 0.04, about what its trained weights have), with spread norm gains."""
+    """CLIP's published initialisation, for BERT 0.04 (about what its trained weights have); spread norm gains."""
     generator = torch.Generator().manual_seed(7)
     layers = model.config.num_hidden_layers
     bert = model.config.model_type == "bert"

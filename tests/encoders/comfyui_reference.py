@@ -1,6 +1,6 @@
 """Run inside a ComfyUI folder: its own token ids and vectors, for the tests to compare with.
 
-    python comfyui_reference.py tokens|vectors GIVEN.json ANSWER.npz
+python comfyui_reference.py tokens|vectors GIVEN.json ANSWER.npz
 """
 
 import json
@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+# pyright: reportMissingImports=false
 import numpy as np
 
 question, given_file, answer_file = sys.argv[1:]
@@ -44,7 +45,9 @@ def vectors(given):
     model.clip_l.load_sd(load_file(given["clip_l"]))
     model.clip_g.load_sd(load_file(given["clip_g"]))
     model.clip_l.set_clip_options({"projected_pooled": False})
-    vision = comfy.clip_model.CLIPVisionModelProjection(given["clip_h_config"], torch.float32, "cpu", comfy.ops.manual_cast)
+    vision = comfy.clip_model.CLIPVisionModelProjection(
+        given["clip_h_config"], torch.float32, "cpu", comfy.ops.manual_cast
+    )
     vision.load_state_dict(load_file(given["clip_h"]))
     pixels = torch.from_numpy(np.load(given["pictures"])).float() / 255
     with torch.inference_mode():

@@ -136,7 +136,7 @@ def save_weights() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def min_cosine() -> Callable[[np.ndarray, np.ndarray], float]:
-    """The lowest cosine similarity of two arrays' rows; the norms must agree to a thousandth too, for vectors are raw."""
+    """The lowest cosine similarity of two arrays' rows; vectors are raw, so the norms must agree to a thousandth."""
 
     def lowest(a: np.ndarray, b: np.ndarray) -> float:
         assert a.shape == b.shape

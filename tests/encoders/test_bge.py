@@ -10,25 +10,19 @@ import pytest
 import torch
 
 from toolkit_core.encoders.bge import QUERY_PREFIX, BgeEncoder
+from toolkit_core.encoders.tiny import SEED
+from toolkit_core.encoders.tiny_bge import tiny_bert
 from toolkit_core.errors import EncoderError
 
 MinCosine = Callable[[np.ndarray, np.ndarray], float]
 
 
 def _torch_reference(folder: Path, texts: list[str]) -> np.ndarray:
-    """The graph's own weights in torch's BertModel, one text at a time, without padding."""
-    import onnx
-    from onnx import numpy_helper
-    from transformers import AutoTokenizer, BertConfig, BertModel
+    """The model that the graph was exported from, in torch, one text at a time and without padding."""
+    from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False).eval()
-    stored = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(folder / "onnx" / "model.onnx").graph.initializer}
-    wanted = model.state_dict()
-    by_shape_and_name = {name: stored[f"model.{name}"] for name in wanted if f"model.{name}" in stored}
-    missing = [name for name in wanted if name not in by_shape_and_name and "position_ids" not in name]
-    assert not missing
-    model.load_state_dict(by_shape_and_name, strict=False)
+    model = tiny_bert(SEED)
     rows: list[np.ndarray] = []
     with torch.inference_mode():
         for text in texts:
@@ -37,7 +31,9 @@ def _torch_reference(folder: Path, texts: list[str]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def test_vectors_equal_the_same_model_in_torch(tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine) -> None:
+def test_vectors_equal_the_same_model_in_torch(
+    tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine
+) -> None:
     long_and_short = [*texts, "words without end " * 400]
     vectors = BgeEncoder(tiny_weights / "bge", "cpu").encode(long_and_short)
     assert min_cosine(vectors, _torch_reference(tiny_weights / "bge", long_and_short)) > 0.99999
@@ -49,7 +45,9 @@ def test_vectors_have_length_one(tiny_weights: Path, texts: tuple[str, ...]) -> 
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
 
 
-def test_padding_and_batch_size_do_not_change_a_vector(tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine) -> None:
+def test_padding_and_batch_size_do_not_change_a_vector(
+    tiny_weights: Path, texts: tuple[str, ...], min_cosine: MinCosine
+) -> None:
     encoder = BgeEncoder(tiny_weights / "bge", "cpu")
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     assert min_cosine(encoder.encode(texts * 30), np.tile(alone, (30, 1))) > 0.99999
@@ -57,7 +55,9 @@ def test_padding_and_batch_size_do_not_change_a_vector(tiny_weights: Path, texts
 
 def test_a_query_gets_the_prefix_and_a_stored_text_none(tiny_weights: Path) -> None:
     encoder = BgeEncoder(tiny_weights / "bge", "cpu")
-    np.testing.assert_allclose(encoder.encode_query("a red fox"), encoder.encode([QUERY_PREFIX + "a red fox"])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        encoder.encode_query("a red fox"), encoder.encode([QUERY_PREFIX + "a red fox"])[0], atol=1e-6
+    )
     assert not np.allclose(encoder.encode_query("a red fox"), encoder.encode(["a red fox"])[0], atol=1e-3)
 
 
@@ -115,7 +115,9 @@ def _graph(file: Path, output_shape: list[int], inputs: tuple[str, ...] = ("inpu
     ],
     ids=["another width", "pooled output", "another model"],
 )
-def test_another_graph_is_refused(shape: list[int], inputs: tuple[str, ...], message: str, tiny_weights: Path, tmp_path: Path) -> None:
+def test_another_graph_is_refused(
+    shape: list[int], inputs: tuple[str, ...], message: str, tiny_weights: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "other"
     shutil.copytree(tiny_weights / "bge", folder)
     _graph(folder / "onnx" / "model.onnx", shape, inputs)

@@ -17,7 +17,7 @@ def test_known_ids() -> None:
     [
         ("(a photo:1.2) of ((a cat))", "a photo of a cat"),
         ("(a photo of a cat", "(a photo of a cat"),
-        (r"\(a photo\)", "(a photo)"[:0] + r"\(a photo\)"),
+        ("((a)) (photo of (a:0.5)):1.1) cat", "a photo of a):1.1) cat"),
         ("embedding:missing a photo of a cat", "a photo of a cat"),
     ],
 )
@@ -38,8 +38,18 @@ def test_texts_of_many_segments_are_read_to_the_end_of_the_chunk() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["(" * 100_000, "(" * 50_000 + "a" + ")" * 50_000, "(" * 100_000 + "a" + ")" * 50_000, ")(" * 50_000]
-    + ["(" * 30_000 + "a:1.2)" * 30_000, "(a:1)" * 20_000, ":" * 100_000, "x" * 100_000, "\0" * 100_000, "\ud800"],
+    [
+        "(" * 100_000,
+        "(" * 50_000 + "a" + ")" * 50_000,
+        "(" * 100_000 + "a" + ")" * 50_000,
+        ")(" * 50_000,
+        "(" * 30_000 + "a:1.2)" * 30_000,
+        "(a:1)" * 20_000,
+        ":" * 100_000,
+        "x" * 100_000,
+        "\0" * 100_000,
+        "\ud800",
+    ],
     ids=lambda text: repr(text[:4]),
 )
 def test_deep_and_long_texts_are_as_cheap_as_others(text: str) -> None:

@@ -29,7 +29,10 @@ def test_the_probe_pictures_never_change() -> None:
     """Stored probes were made of these very pixels."""
     pictures = probe_images()
     assert (pictures.shape, pictures.dtype) == ((3, 224, 224, 3), np.uint8)
-    assert hashlib.sha256(pictures.tobytes()).hexdigest() == "9d8f4ca2e4f755ac928b2655702de2f0fc41e52b211c7a4ccbfd4d5c9b762e49"
+    assert (
+        hashlib.sha256(pictures.tobytes()).hexdigest()
+        == "9d8f4ca2e4f755ac928b2655702de2f0fc41e52b211c7a4ccbfd4d5c9b762e49"
+    )
 
 
 @pytest.mark.parametrize("space", ["bge", *CLIP_SPACES])
@@ -76,7 +79,9 @@ def test_vectors_of_another_length_are_another_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    "fresh", [np.ones((3, 16)), np.ones((4, 8)), np.zeros((4, 16)), np.full((4, 16), np.nan)], ids=["rows", "width", "zeros", "nan"]
+    "fresh",
+    [np.ones((3, 16)), np.ones((4, 8)), np.zeros((4, 16)), np.full((4, 16), np.nan)],
+    ids=["rows", "width", "zeros", "nan"],
 )
 def test_unusable_probes_never_agree(fresh: np.ndarray) -> None:
     assert not compare_probes(np.ones((4, 16), np.float32), fresh.astype(np.float32)).same

@@ -12,7 +12,10 @@ from toolkit_core.encoders.prompt_text import plain_prompt
     [
         ("a photo of a cat", "a photo of a cat"),
         ("", ""),
-        ("(masterpiece:1.2), ((best quality)), [blurry], {soft light}", "masterpiece, best quality, blurry, soft light"),
+        (
+            "(masterpiece:1.2), ((best quality)), [blurry], {soft light}",
+            "masterpiece, best quality, blurry, soft light",
+        ),
         ("((nested (deep:1.1) words:1.3):0.9)", "nested deep words"),
         ("(a:.5) (b: 1.5 ) (c:-1) (d:2.)", "a b c d"),
         (r"ganyu \(genshin impact\), \[x\]", "ganyu (genshin impact), [x]"),
@@ -38,8 +41,20 @@ def test_syntax_goes_and_words_stay(prompt: str, plain: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["(" * 100_000, ")" * 100_000, "[" * 50_000 + "]" * 50_000, "<lora:" * 20_000, ":1" * 50_000, " " * 100_000]
-    + [": " * 50_000 + ")", "(a:" + "1" * 100_000, "embedding:" * 10_000, ", " * 50_000, "\\" * 100_000, " AND " * 20_000],
+    [
+        "(" * 100_000,
+        ")" * 100_000,
+        "[" * 50_000 + "]" * 50_000,
+        "<lora:" * 20_000,
+        ":1" * 50_000,
+        " " * 100_000,
+        ": " * 50_000 + ")",
+        "(a:" + "1" * 100_000,
+        "embedding:" * 10_000,
+        ", " * 50_000,
+        "\\" * 100_000,
+        " AND " * 20_000,
+    ],
     ids=lambda text: text[:6],
 )
 def test_100_000_characters_take_no_time(text: str) -> None:

@@ -161,7 +161,8 @@ def _open_session(file: Path, device: str | None) -> Any:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EncoderError(
-            f"{file} can't be opened by ONNX Runtime ({_first_line(error)}). It may be cut short or damaged: get it again."
+            f"{file} can't be opened by ONNX Runtime ({_first_line(error)}). "
+            f"It may be cut short or damaged: get it again."
         ) from error
 
 

@@ -146,7 +146,9 @@ def _device_and_dtype(device: str | None, dtype: str | None) -> tuple[torch.devi
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise EncoderError(f"Torch can't use the device {device!r} ({reason}). Leave it unset, or set it to cpu.") from error
+        raise EncoderError(
+            f"Torch can't use the device {device!r} ({reason}). Leave it unset, or set it to cpu."
+        ) from error
     if dtype is None:
         return chosen, torch.float16 if chosen.type == "cuda" else torch.float32
     if dtype not in ("float32", "float16", "bfloat16"):
@@ -197,7 +199,7 @@ def _build_model(tower: Tower, space: str) -> torch.nn.Module:
 
 
 def _assign(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Put the file's tensors into a model made on the meta device. Raises EncoderError for missing or misshapen ones."""
+    """Put a file's tensors into a model made on the meta device. Raises EncoderError if any is missing or misshapen."""
     wanted = model.state_dict()
     if "embeddings.token_embedding.weight" in wanted:
         # transformers 5 dropped the `text_model.` level of CLIPTextModel; every file still has it.

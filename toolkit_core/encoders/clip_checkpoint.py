@@ -120,10 +120,10 @@ def read_contents(file: Path) -> FileContents:
 
 
 def read_tower(file: Path, space: str, dtype: torch.dtype) -> tuple[Tower, dict[str, torch.Tensor]]:
-    """The tower of a file that serves `space`, its tensors in transformers' names (with `text_model.` or `vision_model.`).
+    """The tower of a file that serves `space`, its tensors in transformers' names.
 
-    Tensors are on the CPU, of `dtype`, whatever they were stored in. Raises EncoderError when the file can't be read, holds
-    no such tower, or holds scaled fp8 weights.
+    The names have their `text_model.` or `vision_model.`. Tensors are on the CPU, of `dtype`, whatever they were stored
+    in. Raises EncoderError when the file can't be read, holds no such tower, or holds scaled fp8 weights.
     """
     contents = read_contents(file)
     tower = next((tower for tower in contents.towers if tower.space == space), None)
@@ -155,7 +155,9 @@ def _opened(file: Path, framework: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if file.suffix.lower() != ".safetensors":
-        raise EncoderError(f"{file} is not a .safetensors file. Pickled weights are never read: use the safetensors file.")
+        raise EncoderError(
+            f"{file} is not a .safetensors file. Pickled weights are never read: use the safetensors file."
+        )
     try:
         with safe_open(str(file), framework=framework) as opened:
             yield opened
@@ -180,7 +182,9 @@ def _towers(shapes: Shapes) -> Iterator[Tower]:
         elif key.endswith(_OPEN_CLIP_TEXT_KEY):
             prefix = key[: -len(_OPEN_CLIP_TEXT_KEY)]
             names = _under(shapes, prefix, ("transformer.", "ln_final.")) | _only(
-                shapes, prefix, ("token_embedding.weight", "positional_embedding", "text_projection", "text_projection.weight")
+                shapes,
+                prefix,
+                ("token_embedding.weight", "positional_embedding", "text_projection", "text_projection.weight"),
             )
             yield from _open_clip_tower("text", shapes, names)
         elif key.endswith(_OPEN_CLIP_VISION_KEY):
@@ -194,7 +198,9 @@ def _renested(shapes: Shapes, before: str, inner: str) -> dict[str, str]:
 
 
 def _under(shapes: Shapes, prefix: str, starts: tuple[str, ...]) -> dict[str, str]:
-    return {key[len(prefix) :]: key for key in shapes if key.startswith(prefix) and key[len(prefix) :].startswith(starts)}
+    return {
+        key[len(prefix) :]: key for key in shapes if key.startswith(prefix) and key[len(prefix) :].startswith(starts)
+    }
 
 
 def _only(shapes: Shapes, prefix: str, names: tuple[str, ...]) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The token ids that ComfyUI makes of a prompt, without ComfyUI.
 
 Follows `SDTokenizer.tokenize_with_weights` of comfy/sd1_clip.py: attention weights are unwrapped, `embedding:` words
-are ignored (there are no embedding files here), words are packed into chunks of 77 tokens. Only the first chunk is made:
-the pooled vector comes from it alone. ComfyUI recurses over parentheses and rescans at each depth; here one pass does,
-so that 100,000 open parentheses are as cheap as any other text.
+are ignored (there are no embedding files here), words are packed into chunks of 77 tokens. Only the first chunk is
+made: the pooled vector comes from it alone. ComfyUI recurses over parentheses and rescans at each depth; here one pass
+does, so that 100,000 open parentheses are as cheap as any other text.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _tokenizer_lock = threading.Lock()
 def first_chunks(texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text's first chunk: start token, at most 75 tokens, end token. Not padded.
 
-    A text that spells out `<|endoftext|>` has an end token in the middle, as in ComfyUI; the pooled vector is taken there.
-    Raises EncoderError when open_clip's vocabulary is missing.
+    A text that spells out `<|endoftext|>` has an end token in the middle, as in ComfyUI; the pooled vector is taken
+    there. Raises EncoderError when open_clip's vocabulary is missing.
     """
     tokenizer = clip_tokenizer()
     words = [_words(text) for text in texts]

@@ -1,9 +1,14 @@
-"""Getting BGE and CLIP-H from the Hugging Face hub: resumable, and checked against the hub's own sha256."""
+"""Getting BGE and CLIP-H from the Hugging Face hub: resumable, and checked against the hub's own checksums.
+
+`huggingface_hub` is asked where a file lies and what its checksum is. The bytes are fetched here, because its own
+`hf_hub_download` no longer keeps a partial file (version 2.4): 3.9 GB would start again at every interruption.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import re
+import http.client
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +20,9 @@ from .weights import NEEDS
 
 OnProgress = Callable[[Progress], None]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
+_TIMEOUT_S = 30
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,14 @@ SOURCES: dict[str, HubFiles] = {
 def download(spaces: Sequence[str], folder: Path, progress: OnProgress | None = None) -> list[Path]:
     """Download the weights of `spaces` into `folder`, where `find_weights([folder])` finds them.
 
-    Returns BGE's folder and CLIP-H's file, in the order of `spaces`. `progress` gets bytes done and in all of each file. What
-    is there already is not fetched again, what was interrupted goes on. Raises EncoderError for a space that is not on the
-    hub, when the hub can't be reached, and for a file whose sha256 is not the hub's (that file is deleted).
+    Returns BGE's folder and CLIP-H's file, in the order of `spaces`. `progress` gets the bytes done and in all of each
+    file. What is there and whole is not fetched again, what was interrupted goes on where it stopped. Raises
+    EncoderError for a space that is not on the hub, when the hub can't be reached, and for a file that arrived damaged
+    (it is deleted).
     """
     for space in spaces:
         if space not in SOURCES:
-            need = NEEDS.get(space, f"unknown space; downloadable are {', '.join(SOURCES)}.")
+            need = NEEDS.get(space, f"no such space; downloadable are {', '.join(SOURCES)}.")
             raise EncoderError(
                 f"{space} can't be downloaded from here: {need} Point to it with --weights DIR, or in the settings file."
             )
@@ -67,61 +74,78 @@ def download(spaces: Sequence[str], folder: Path, progress: OnProgress | None = 
         source = SOURCES[space]
         target = folder / source.folder
         for name in source.files:
-            _download_file(source.repository, name, target, progress)
+            _download_file(source.repository, name, target / name, progress)
         written.append(target if space == "bge" else target / source.files[0])
     return written
 
 
-def _download_file(repository: str, name: str, target: Path, progress: OnProgress | None) -> None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HTTPError  # of whichever HTTP library the installed hub client uses
+def _download_file(repository: str, name: str, file: Path, progress: OnProgress | None) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    # Of whichever HTTP library the installed client uses.
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    item = f"{repository}/{name}"
     try:
-        expected = get_hf_file_metadata(hf_hub_url(repository, name), timeout=20)
-        options: dict[str, Any] = {} if progress is None else {"tqdm_class": _reporter(f"{repository}/{name}", progress)}
-        file = Path(hf_hub_download(repository, name, local_dir=target, **options))
-    except (OSError, HTTPError) as error:
+        expected = get_hf_file_metadata(hf_hub_url(repository, name), timeout=_TIMEOUT_S)
+        if file.is_file() and _is_whole(file, expected):
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".partial")
+        for _ in range(_ATTEMPTS):
+            _fetch(expected, partial, item, progress)
+            if expected.size is None or partial.stat().st_size >= expected.size:
+                break
+        else:
+            raise OSError(f"the connection broke {_ATTEMPTS} times")
+        whole = _is_whole(partial, expected)
+        if whole:
+            partial.replace(file)
+        else:
+            partial.unlink()
+    except (OSError, HTTPError, http.client.HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(
-            f"{repository}/{name} could not be downloaded ({reason}). Check the connection to huggingface.co (or HF_ENDPOINT) "
-            f"and the free space of {target}, and run it again: what is there is kept."
+            f"{item} could not be downloaded ({reason}). Check the connection to huggingface.co (or HF_ENDPOINT) and the "
+            f"free space of {file.parent}, and run it again: it goes on where it stopped."
         ) from error
-    _check(file, expected, f"{repository}/{name}")
+    if not whole:
+        raise EncoderError(
+            f"{item} arrived damaged (it does not have the hub's checksum) and was deleted: run it again."
+        )
 
 
-def _check(file: Path, expected: Any, name: str) -> None:
-    """Raises EncoderError, after deleting the file, when it is not what the hub says."""
-    digest = (expected.etag or "").strip('"')
-    size = file.stat().st_size
-    wrong = expected.size is not None and size != expected.size
-    # Only large (LFS) files have their sha256 as the etag; the small ones have git's sha1 of a framed blob.
-    if not wrong and _SHA256.fullmatch(digest):
-        wrong = _sha256(file) != digest
-    if wrong:
-        file.unlink()
-        raise EncoderError(f"{name} arrived damaged (it is not what the hub's checksum says) and was deleted: run it again.")
+def _fetch(expected: Any, partial: Path, item: str, progress: OnProgress | None) -> None:
+    """Append to `partial` until the server stops sending; a server that ignores ranges starts it over."""
+    have = partial.stat().st_size if partial.is_file() else 0
+    if expected.size is not None and have >= expected.size:
+        return
+    request = urllib.request.Request(expected.location, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        resumed = answer.status == http.client.PARTIAL_CONTENT
+        with partial.open("ab" if resumed else "wb") as out:
+            done = have if resumed else 0
+            while block := answer.read(_BLOCK):
+                out.write(block)
+                done += len(block)
+                if progress is not None:
+                    progress(Progress("download", done, expected.size, item))
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
+def _is_whole(file: Path, expected: Any) -> bool:
+    """Whether a file has the size and the checksum that the hub gives: sha256, or git's sha1 for a small file."""
+    if expected.size is not None and file.stat().st_size != expected.size:
+        return False
+    etag = (expected.etag or "").strip('"')
+    if len(etag) == 64:
+        return _digest(file, hashlib.sha256()) == etag
+    if len(etag) == 40:
+        return _digest(file, hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)) == etag
+    return True
+
+
+def _digest(file: Path, digest: Any) -> str:
     with file.open("rb") as opened:
         while block := opened.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _reporter(item: str, progress: OnProgress) -> Any:
-    """A tqdm that draws nothing and reports instead."""
-    from tqdm.std import tqdm
-
-    class Reporter(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            kwargs["disable"] = False
-            super().__init__(*args, **kwargs)
-
-        def display(self, *args: Any, **kwargs: Any) -> bool:
-            progress(Progress("download", int(self.n), None if self.total is None else int(self.total), item))
-            return True
-
-    return Reporter

@@ -6,18 +6,19 @@ import re
 
 _NETWORK = re.compile(r"<(?:lora|lyco|hypernet|hypernetwork|lycoris)\s*:[^<>]*>", re.IGNORECASE)
 _EMBEDDING = re.compile(r"(?<![^\s,(\[{])embedding:([^\s,()\[\]{}<>:]*)")
-_TOKEN = re.compile(r"\\[()\[\]{}\\]|:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*(?=[)\]])|[()\[\]{}:|]|\bBREAK\b|\bAND\b")
-_WEIGHT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)")
+_TOKEN = re.compile(r"\\[()\[\]{}\\]|:\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*(?=[)\]])|[()\[\]{}:|]|\bBREAK\b|\bAND\b")
+_WEIGHT = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
 _FILE_SUFFIXES = (".safetensors", ".pt", ".bin")
 
 
 def plain_prompt(text: str) -> str:
     """The prompt as plain words, one line. Linear in its length, whatever it holds.
 
-    Removed: attention brackets `(x)`, `(x:1.2)`, `[x]`, `{x}` and their weights, `<lora:…>` and its like, BREAK, AND with
-    its weights, the separators of prompt editing in `[a:b:0.5]` and `[a|b]`. Of `embedding:folder/name.pt` the name stays,
-    because two prompts with one embedding are alike in that. Escaped brackets stay as the characters that they are.
-    An open bracket that is never closed is syntax too (A1111 reads it so); a closing one without its opening is text.
+    Removed: attention brackets `(x)`, `(x:1.2)`, `[x]`, `{x}` and their weights, `<lora:…>` and its like, BREAK, AND
+    with its weights, the separators of prompt editing in `[a:b:0.5]` and `[a|b]`. Of `embedding:folder/name.pt` the
+    name stays, because two prompts with one embedding are alike in that. Escaped brackets stay as the characters that
+    they are. An open bracket that is never closed is syntax too (A1111 reads it so); a closing one without its opening
+    is text.
     """
     text = _NETWORK.sub(" ", text)
     text = _EMBEDDING.sub(_embedding_name, text)

@@ -19,45 +19,52 @@ WIDTH = 1024
 MIN_EXPORT_COSINE = 0.9999
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_SYMBOLS = "".join(c for c in string.printable if c.isprintable() and not c.isspace() and not c.isupper()) + "éèüöäçñ°’“”–—…"
+_SYMBOLS = (
+    "".join(c for c in string.printable if c.isprintable() and not c.isspace() and not c.isupper()) + "éèüöäçñ°’“”–—…"
+)
 _WORDS = """
 a an the of in on at with and or by for from to her his their very no not is are one two three many photo photograph
-picture image portrait painting drawing sketch illustration render anime manga comic realistic photorealistic masterpiece
-best worst low high quality detailed highly intricate ultra sharp focus blurry blur depth bokeh cinematic dramatic soft
-warm cold light lighting shadow sunlight moonlight neon glow bright dark night day morning evening sunset sunrise dusk
-dawn sky cloud rain snow fog mist storm lightning sea ocean lake river water waterfall beach sand desert mountain hill
-valley forest tree flower grass garden field city street road building house castle ruins temple church bridge tower room
-interior window door table chair bed kitchen library market car train ship boat plane robot machine space planet star
-galaxy moon sun fire ice smoke magic dragon monster demon angel fairy witch wizard knight king queen prince princess
-warrior samurai ninja soldier pirate cat dog fox wolf bear lion tiger horse bird owl crow fish whale snake rabbit deer
-butterfly girl boy woman man person people child old young solo couple crowd face eyes eye hair hand hands finger fingers
-smile looking viewer standing sitting lying walking running sleeping holding wearing dress shirt skirt coat armor hat
-glasses boots gloves jewelry crown sword shield gun book umbrella blue red green yellow orange purple pink black white
-grey brown gold silver blonde long short wide close up shot full body upper view angle front side back above below
-background foreground simple complex colorful monochrome vintage retro modern futuristic cyberpunk steampunk fantasy
-gothic baroque style art artist digital oil watercolor ink pencil concept abstract surreal minimal beautiful ugly deformed
-bad anatomy extra missing cropped watermark signature text logo jpeg artifacts noise grain film camera lens 4k 8k hdr
-""".split()
+picture image portrait painting drawing sketch illustration render anime manga comic realistic photorealistic
+masterpiece best worst low high quality detailed highly intricate ultra sharp focus blurry blur depth bokeh cinematic
+dramatic soft warm cold light lighting shadow sunlight moonlight neon glow bright dark night day morning evening sunset
+sunrise dusk dawn sky cloud rain snow fog mist storm lightning sea ocean lake river water waterfall beach sand desert
+mountain hill valley forest tree flower grass garden field city street road building house castle ruins temple church
+bridge tower room interior window door table chair bed kitchen library market car train ship boat plane robot machine
+space planet star galaxy moon sun fire ice smoke magic dragon monster demon angel fairy witch wizard knight king queen
+prince princess warrior samurai ninja soldier pirate cat dog fox wolf bear lion tiger horse bird owl crow fish whale
+snake rabbit deer butterfly girl boy woman man person people child old young solo couple crowd face eyes eye hair hand
+hands finger fingers smile looking viewer standing sitting lying walking running sleeping holding wearing dress shirt
+skirt coat armor hat glasses boots gloves jewelry crown sword shield gun book umbrella blue red green yellow orange
+purple pink black white grey brown gold silver blonde long short wide close up shot full body upper view angle front
+side back above below background foreground simple complex colorful monochrome vintage retro modern futuristic
+cyberpunk steampunk fantasy gothic baroque style art artist digital oil watercolor ink pencil concept abstract surreal
+minimal beautiful ugly deformed bad anatomy extra missing cropped watermark signature text logo jpeg artifacts noise
+grain film camera lens 4k 8k hdr
+""".split()  # noqa: SIM905
 
 
 def write_tiny_bge(folder: Path, seed: int) -> None:
     """Write `onnx/model.onnx`, config.json, vocab.txt and the tokenizer's files. Raises EncoderError, see `tiny`."""
+    _require_exporter()
+    (folder / "onnx").mkdir(parents=True, exist_ok=True)
+    _write_tokenizer(folder, _vocabulary())
+    model = tiny_bert(seed)
+    model.config.save_pretrained(folder)
+    _export(model, folder / "onnx" / "model.onnx")
+
+
+def tiny_bert(seed: int) -> Any:
+    """The model that is exported, in torch: a seeded, untrained BertModel of two layers and sixteen heads."""
     import torch
     from transformers import BertConfig, BertModel
 
-    _require_exporter()
-    (folder / "onnx").mkdir(parents=True, exist_ok=True)
-    vocabulary = _vocabulary()
-    _write_tokenizer(folder, vocabulary)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(_vocabulary()),
         hidden_size=WIDTH,
         num_hidden_layers=2,
         num_attention_heads=16,
         intermediate_size=128,
-        attn_implementation="eager",
     )
-    config.save_pretrained(folder)
     model = BertModel(config, add_pooling_layer=False).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -65,7 +72,7 @@ def write_tiny_bge(folder: Path, seed: int) -> None:
             if parameter.dim() == 2:
                 std = 1.0 if "embeddings" in name else 1.5 / parameter.shape[1] ** 0.5
                 parameter.normal_(0.0, std, generator=generator)
-    _export(model, folder / "onnx" / "model.onnx", len(vocabulary))
+    return model
 
 
 def _require_exporter() -> None:
@@ -115,7 +122,7 @@ def _write_tokenizer(folder: Path, vocabulary: list[str]) -> None:
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
 
 
-def _export(model: Any, file: Path, vocabulary: int) -> None:
+def _export(model: Any, file: Path) -> None:
     import torch
 
     class LastHiddenState(torch.nn.Module):
@@ -130,6 +137,7 @@ def _export(model: Any, file: Path, vocabulary: int) -> None:
             return output.last_hidden_state
 
     module = LastHiddenState().eval()
+    vocabulary = model.config.vocab_size
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence", max=512)}
     names = ("input_ids", "attention_mask", "token_type_ids")
     with warnings.catch_warnings(), torch.no_grad():
@@ -167,6 +175,6 @@ def _check_export(file: Path, inputs: dict[str, Any], wanted: Any) -> None:
     cosines = (given * wanted).sum(1) / (np.linalg.norm(given, axis=1) * np.linalg.norm(wanted, axis=1))
     if not cosines.min() >= MIN_EXPORT_COSINE:
         raise EncoderError(
-            f"The ONNX export of the tiny BGE differs from torch (cosine {cosines.min():.4f}): the installed torch, onnx and "
-            f"onnxscript don't fit together; update them."
+            f"The ONNX export of the tiny BGE differs from torch (cosine {cosines.min():.4f}): the installed torch, "
+            f"onnx and onnxscript don't fit together; update them."
         )

@@ -12,7 +12,7 @@ from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text
 if TYPE_CHECKING:
     from sd_parsers.data import PromptInfo
 
-_MAX_PATTERN_TEXT = 10_000
+_MAX_PATTERN_TEXT = 4_000
 """What sd-parsers matches with patterns whose time grows with the square of the length."""
 _INVOKEAI_KEYS = ("invokeai_metadata", "sd-metadata", "Dream")
 _MIDJOURNEY_JOB = re.compile(r"Job ID:\s*[0-9a-f-]{36}\s*$")

@@ -1,0 +1,105 @@
+"""Walking folders: what is found, and what can be in the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit_core.errors import ImageError
+from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, resolve, scan
+from toolkit_core.records import FailedFile
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names or links")
+
+
+def found(*paths: Path) -> list[str]:
+    return sorted(file.path for file in scan(resolve(paths)))
+
+
+def test_images_are_found_at_any_depth_by_any_spelling_of_their_suffix(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    wanted = [tmp_path / "1.PNG", tmp_path / "a" / "2.JpEg", deep / "3.webp", deep / "x.y.avif", deep / ".hidden.gif"]
+    for path in (*wanted, tmp_path / "notes.txt", tmp_path / "png", deep / "model.safetensors"):
+        path.touch()
+    assert found(tmp_path) == sorted(map(str, wanted))
+
+
+def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    picture = tmp_path / "a" / "1.png"
+    picture.touch()
+    assert found(tmp_path, tmp_path / "a", picture, tmp_path / "a" / ".." / "a") == [str(picture)]
+
+
+def test_folder_that_is_missing_is_named_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"no folder or file .*absent"):
+        resolve([tmp_path, tmp_path / "absent"])
+
+
+def test_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    assert found(tmp_path) == []
+
+
+@posix_only
+def test_symlink_loop_ends(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    results = list(scan(resolve([tmp_path])))
+    assert [r.path for r in results if isinstance(r, FoundFile)] == [str(tmp_path / "a" / "1.png")]
+    assert sorted(r.path for r in results if isinstance(r, FailedFile)) == [
+        str(tmp_path / "gone.png"),
+        str(tmp_path / "itself"),
+    ]
+
+
+@posix_only
+def test_linked_folder_gives_the_real_paths(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "1.png").touch()
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "link").symlink_to(elsewhere)
+    assert found(tmp_path / "outputs") == [str(elsewhere / "1.png")]
+
+
+@posix_only
+@pytest.mark.parametrize("name", [b"new\nline.png", b"quote'\".png", "日本 ünï.png".encode(), b"\xff\xfe.png"])
+def test_any_file_name_is_found(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))  # noqa: PTH118 - bytes
+    path.touch()
+    assert found(tmp_path) == [str(path)]
+
+
+@posix_only
+def test_path_too_long_for_the_database_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    here = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(12):
+            Path("x" * 250).mkdir()
+            os.chdir("x" * 250)
+        Path("deep.png").touch()
+    finally:
+        os.chdir(here)
+    results = list(scan(resolve([tmp_path])))
+    assert [Path(r.path).name for r in results if isinstance(r, FailedFile)] == ["deep.png"]
+    assert [Path(r.path).name for r in results if isinstance(r, FoundFile)] == ["1.png"]
+
+
+@pytest.mark.parametrize("seconds", [0, -(10**9), 2**33, 10**11])
+def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
+    path = tmp_path / "1.png"
+    path.touch()
+    try:
+        os.utime(path, (seconds, seconds))
+    except (OSError, OverflowError):
+        pytest.skip("this file system does not keep such a time")
+    assert modified_at(path.stat()) <= LATEST

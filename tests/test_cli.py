@@ -1,0 +1,156 @@
+"""The command line as a person runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from toolkit_core.spaces import EMBEDDINGS, SPACES
+
+MakePicture = Callable[..., Path]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(home: Path, schema: str) -> Run:
+    """Runs `python -m toolkit_core` on a library of this test's own."""
+
+    def run(command: str, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        of_a_library = command in ("index", "search", "show", "status")
+        place = ["--home", str(home), "--library", schema] if of_a_library else []
+        done = subprocess.run(
+            [sys.executable, "-m", "toolkit_core", command, *map(str, arguments), *place],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+def output(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)
+
+
+def test_index_search_show_and_status_agree(run: Run, tiny_weights: Path, make_picture: MakePicture) -> None:
+    path = make_picture("a.png", "a fox in the snow", "blurry", seed=11)
+    make_picture("b.png", "a lighthouse", seed=12)
+    report = output(run("index", path.parent, "--weights", tiny_weights, "--json"))
+    assert (report["new"], report["failed"], report["pending"]) == (2, [], dict.fromkeys(SPACES, 0))
+    [hit] = output(run("search", "--image", path, "--top-k", 1, "--weights", tiny_weights, "--json"))
+    assert set(hit) == {"id", "path", "score", "scores", "prompt"}
+    assert (hit["path"], hit["prompt"], hit["score"] >= 0.999) == (str(path), "a fox in the snow", True)
+    [same] = output(run("search", "--id", hit["id"], "--top-k", 1, "--json"))
+    assert same["id"] == hit["id"]
+    both = ["--image", path, "--weight", "bge=0.7", "--weight", "clip_h=0.3", "--weights", tiny_weights]
+    assert sorted(output(run("search", "a fox", *both, "--json"))[0]["scores"]) == ["bge", "clip_h"]
+    shown = output(run("show", hit["id"], "--json"))
+    assert shown["parameters"]["seed"] == 11
+    assert shown["embeddings"] == list(EMBEDDINGS)
+    status = output(run("status", "--json"))
+    assert set(status) == {"images", "failed", "prompts", "pending", "encoders", "database"}
+    assert (status["images"], status["failed"], status["prompts"]) == (2, 0, 2)
+    assert status["encoders"]["clip_g"]["name"] == "clip_g"
+
+
+def test_tables_show_what_json_has(run: Run, tiny_weights: Path, make_picture: MakePicture) -> None:
+    path = make_picture("a [bold]name[/bold].png", "a fox", seed=11)
+    (path.parent / "empty.png").touch()
+    indexed = run("index", path.parent, "--weights", tiny_weights).stdout
+    assert "2 new" in indexed
+    assert "The file is empty." in indexed
+    searched = run("search", "--image", path, "--weights", tiny_weights).stdout
+    assert "[bold]name[/bold].png" in searched
+    assert "a fox" in searched
+    assert "a fox" in run("show", 1).stdout or "a fox" in run("show", 2).stdout
+    assert "none yet" not in run("status").stdout
+
+
+def test_inspect_prints_an_object_a_line_and_needs_no_database(run: Run, make_picture: MakePicture) -> None:
+    path = make_picture("a.png", "a fox <lora:fur:0.8>", "blurry", seed=2**63 + 5)
+    broken = path.parent / "broken.png"
+    broken.write_bytes(b"")
+    lines = run("inspect", path, broken, path.parent / "absent.png", "--json").stdout.splitlines()
+    good, empty, absent = map(json.loads, lines)
+    assert set(good) == {
+        *("path", "generator", "prompt", "negative_prompt", "model", "loras", "sampler", "scheduler", "steps"),
+        *("cfg_scale", "guidance", "seed", "denoise", "width", "height", "error"),
+    }
+    assert (good["seed"], good["steps"], good["cfg_scale"], good["width"]) == (2**63 + 5, 20, 7.0, 320)
+    assert good["loras"][0]["name"] == "fur"
+    assert empty["error"] == "The file is empty."
+    assert "absent.png" in absent["path"]
+    assert absent["error"]
+    assert "a fox" in run("inspect", path).stdout
+
+
+def test_models_lists_what_is_found_and_what_is_missing(run: Run, tiny_weights: Path, tmp_path: Path) -> None:
+    found = output(run("models", "--weights", tiny_weights, "--home", tmp_path, "--json"))
+    assert {space for space, place in found.items() if place["path"]} == set(SPACES)
+    (tmp_path / "empty").mkdir()
+    missing = run("models", "--weights", tmp_path / "empty", "--home", tmp_path).stdout
+    assert "models download" in missing.replace("\n", " ")
+    assert "looked in" in missing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("index", "/no/such/folder"), "no folder or file '/no/such/folder'"),
+        (("search",), "Give a text"),
+        (("search", "x", "--weight", "bge"), "is not SPACE=W"),
+        (("show", "424242"), "no image with id 424242"),
+    ],
+)
+def test_error_is_a_sentence_and_an_exit_code(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_refused_weights_are_an_exit_code(
+    run: Run, tiny_weights: Path, tmp_path: Path, make_picture: MakePicture
+) -> None:
+    run("index", make_picture("a.png", "a fox"), "--weights", tiny_weights)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    data = bytearray((tiny_weights / "clip_h.safetensors").read_bytes())
+    data[-100_000:] = os.urandom(100_000)
+    (damaged / "clip_h.safetensors").write_bytes(data)
+    done = run("index", make_picture("b.png", "a crow"), "--weights", damaged, "--json", check=False)
+    assert done.returncode == 1
+    assert list(output(done)["refused"]) == ["clip_h"]
+
+
+def test_demo_ends_in_a_contact_sheet_and_says_the_weights_are_untrained(run: Run, tmp_path: Path) -> None:
+    said = run("demo", tmp_path / "demo").stdout.replace("\n", " ")
+    assert "12 new" in said
+    assert "untrained" in said
+    with Image.open(tmp_path / "demo" / "contact-sheet.png") as sheet:
+        assert sheet.width > 800
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("toolkit_core", "torch transformers open_clip onnxruntime psycopg PIL numpy rich"),
+        ("toolkit_core.library", "torch transformers open_clip onnxruntime sd_parsers"),
+        ("toolkit_core.cli", "torch transformers open_clip onnxruntime sd_parsers"),
+    ],
+)
+def test_import_is_cheap(module: str, unwanted: str) -> None:
+    code = f"import sys, {module}; print([name for name in {unwanted.split()} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"

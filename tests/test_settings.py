@@ -1,0 +1,58 @@
+"""Settings: the file, the environment, and arguments, the last one winning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolkit_core.errors import SettingsError
+from toolkit_core.settings import DATABASE_VARIABLE, HOME_VARIABLE, load_settings
+
+
+def test_argument_wins_over_environment_and_environment_over_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.toml").write_text(
+        """
+        database_url = "postgresql://file"
+        library = "art"
+        roots = ["/renders"]
+        device = "cpu"
+        [weights]
+        folders = ["/models"]
+        clip_l = '/models/my clip.safetensors'
+        """
+    )
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    settings = load_settings(weights=["/first"])
+    assert (settings.home, settings.database_url, settings.library) == (tmp_path, "postgresql://file", "art")
+    assert (settings.roots, settings.device) == ((Path("/renders"),), "cpu")
+    assert settings.weights_folders == (Path("/first"), Path("/models"))
+    assert settings.weights_files == {"clip_l": Path("/models/my clip.safetensors")}
+    monkeypatch.setenv(DATABASE_VARIABLE, "postgresql://environment")
+    assert load_settings().database_url == "postgresql://environment"
+    assert load_settings(database_url="postgresql://argument").database_url == "postgresql://argument"
+
+
+def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    assert (settings.database_url, settings.library, settings.weights_folders) == (None, "diffusion_toolkit", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("librray = 'art'", "unknown setting 'librray'"),
+        ("library = 5", "library is 5"),
+        ("roots = 'one'", "list of folders"),
+        ("[weights]\nclip_x = 'a'", "unknown setting weights.clip_x"),
+        ("weights = 1", "is a table"),
+        ('database_url = "C:\\Users"', "single quotes"),
+        ("[", "cannot be read"),
+    ],
+)
+def test_wrong_file_is_explained(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        load_settings(tmp_path)
