@@ -63,12 +63,14 @@ class DiffusionToolkitIndexer(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "keep_conditioning",
+                    optional=True,
                     default=False,
                     tooltip="Also keep the whole conditioning of every prompt, so that the Loader needs no CLIP "
                     "(0.3 MB a prompt for SDXL, 4 MB for FLUX). Needs a CLIP.",
                 ),
                 io.Boolean.Input(
                     "reindex",
+                    optional=True,
                     default=False,
                     tooltip="Read unchanged files again, too: their metadata, and their picture's embedding.",
                 ),
@@ -93,11 +95,11 @@ class DiffusionToolkitIndexer(io.ComfyNode):
     def execute(
         cls,
         folder: str,
-        recursive: bool,
-        keep_conditioning: bool,
-        reindex: bool,
+        recursive: bool = True,
         clip: Any = None,
         clip_vision: Any = None,
+        keep_conditioning: bool = False,
+        reindex: bool = False,
     ) -> io.NodeOutput:
         if clip is not None and not keep_conditioning:
             require_text_space(clip)

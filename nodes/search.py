@@ -17,7 +17,6 @@ from ..toolkit_core import conditioning
 from ..toolkit_core.errors import ImageError, SearchError
 from ..toolkit_core.library import Library
 from ..toolkit_core.records import SearchHit
-from ..toolkit_core.spaces import EMBEDDINGS
 from .encoders import connected_encoders
 from .library import library_revision, opened_library
 from .pictures import RESIZE_RULES, read_rgb, resized
@@ -69,12 +68,13 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="CLIP ViT-H/14, for the picture. Without it, a ViT-H file in the clip_vision folder is used.",
+                    tooltip="CLIP ViT-H/14, for the picture. Without it, a file of it in the clip_vision folder is used.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip="For a text that is searched by CLIP-L or CLIP-G."),
                 *(
                     io.Float.Input(
                         f"weight_{name}",
+                        optional=True,
                         default=0.0,
                         min=0.0,
                         max=10.0,
@@ -84,9 +84,10 @@ class DiffusionToolkitSearch(io.ComfyNode):
                     )
                     for name, what in WEIGHTS.items()
                 ),
-                io.Int.Input("top_k", default=8, min=1, max=1000, tooltip="The most images to find."),
+                io.Int.Input("top_k", optional=True, default=8, min=1, max=1000, tooltip="The most images to find."),
                 io.Float.Input(
                     "threshold",
+                    optional=True,
                     default=-1.0,
                     min=-1.0,
                     max=1.0,
@@ -95,6 +96,7 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "resize",
+                    optional=True,
                     options=list(RESIZE_RULES),
                     default="crop",
                     tooltip="How the images get the size of the first one, to be one batch: crop the rest away, pad "
@@ -121,14 +123,14 @@ class DiffusionToolkitSearch(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        top_k: int,
-        threshold: float,
-        resize: str,
         image: torch.Tensor | None = None,
         text: str = "",
         image_id: int = 0,
         clip_vision: Any = None,
         clip: Any = None,
+        top_k: int = 8,
+        threshold: float = -1.0,
+        resize: str = "crop",
         **weights: float,
     ) -> io.NodeOutput:
         chosen = {name: weights[f"weight_{name}"] for name in WEIGHTS if weights.get(f"weight_{name}", 0.0) > 0}
@@ -187,8 +189,8 @@ def _why_nothing(library: Library, threshold: float) -> str:
         return f"No image has a score of {threshold:g} or more. Lower the threshold."
     pending = [f"{count} in {space}" for space, count in status.pending.items() if count]
     raise SearchError(
-        f"None of the {status.images} images has the embeddings that are searched ({', '.join(EMBEDDINGS)} are there to "
-        f"be weighted). Pending are {', '.join(pending) or 'none'}: index with the models connected that make them."
+        f"None of the {status.images} images has all the embeddings that this search weighs. Pending are "
+        f"{', '.join(pending) or 'none'}: index with the models connected that make them, or set other weights."
     )
 
 
