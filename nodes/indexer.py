@@ -48,7 +48,9 @@ class DiffusionToolkitIndexer(io.ComfyNode):
                     tooltip="output or input for ComfyUI's own folders, a folder inside them such as output/portraits, "
                     "or the full path of any folder below a root that the settings file allows.",
                 ),
-                io.Boolean.Input("recursive", default=True, tooltip="Also index the folders inside it, at any depth."),
+                io.Boolean.Input(
+                    "recursive", optional=True, default=True, tooltip="Also index the folders inside it, at any depth."
+                ),
                 io.Clip.Input(
                     "clip",
                     optional=True,

@@ -158,11 +158,11 @@ def weights(comfyui_source: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_comfyui(comfyui_source: Path, weights: Path) -> Callable[..., Any]:
+def start_comfyui(comfyui_source: Path) -> Callable[..., Any]:
     """Starts a ComfyUI in a folder of its own, with the pack under a name of its own, and stops it after the block."""
 
     @contextlib.contextmanager
-    def start(base: Path, **environment: str) -> Iterator[ComfyUI]:
+    def start(base: Path, models: Path | None = None, **environment: str) -> Iterator[ComfyUI]:
         packs = base / "custom_nodes"
         for folder in (packs, base / "input", base / "output", base / "models"):
             folder.mkdir(parents=True)
@@ -170,7 +170,7 @@ def start_comfyui(comfyui_source: Path, weights: Path) -> Callable[..., Any]:
         (packs / "observer_nodes").symlink_to(HERE / "observer_nodes", target_is_directory=True)
         if (ipadapter := _ipadapter(comfyui_source)) is not None:
             (packs / "ComfyUI_IPAdapter_plus").symlink_to(ipadapter, target_is_directory=True)
-        for folder in weights.iterdir():
+        for folder in models.iterdir() if models is not None else ():
             (base / "models" / folder.name).symlink_to(folder, target_is_directory=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -205,21 +205,19 @@ def start_comfyui(comfyui_source: Path, weights: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def comfyui(start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    with start_comfyui(tmp_path_factory.mktemp("comfyui")) as running:
+def comfyui(start_comfyui: Callable[..., Any], weights: Path, tmp_path_factory: Any) -> Iterator[ComfyUI]:
+    """With full-size weights."""
+    with start_comfyui(tmp_path_factory.mktemp("comfyui"), weights) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def bge(weights: Path) -> Path:
-    """A tiny BGE where ComfyUI's folders are searched for it."""
-    from toolkit_core.encoders.tiny import SEED
-    from toolkit_core.encoders.tiny_bge import write_tiny_bge
-
-    folder = weights / "text_encoders" / "bge"
-    if not (folder / "onnx" / "model.onnx").is_file():
-        write_tiny_bge(folder, SEED)
-    return folder
+def quick_comfyui(start_comfyui: Callable[..., Any], tiny_weights: Path, tmp_path_factory: Any) -> Iterator[ComfyUI]:
+    """With tiny weights in the folders where the pack finds them, for what is not about ComfyUI's own models."""
+    models = tmp_path_factory.mktemp("models")
+    (models / "text_encoders").symlink_to(tiny_weights, target_is_directory=True)
+    with start_comfyui(tmp_path_factory.mktemp("quick_comfyui"), models) as running:
+        yield running
 
 
 def _ipadapter(comfyui_source: Path) -> Path | None:
@@ -272,67 +270,87 @@ def save_comfyui_png(path: Path, seed: int, prompt: str | None, negative: str = 
 
 PROMPTS = (
     "a red fox sleeping in fresh snow",
-    "(a lighthouse:1.3) in a storm, embedding:unknown_style, oil painting",
+    "(a lighthouse:1.3) in a storm, oil painting",
     "cyberpunk city at night, neon lights, rain, " + "detailed background, " * 30,
-    "a teapot on a windowsill",
 )
 NEGATIVE = "blurry, watermark"
 
 
+class ModelGraph(Graph):
+    """A graph with the SDXL CLIP, the CLIP Vision and a tiny SDXL-shaped model: in every graph, so that they stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        files = {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors"}
+        self.clip = self.add("DualCLIPLoader", **files, type="sdxl", device="default")(0)
+        self.clip_vision = self.add("CLIPVisionLoader", clip_name="clip_vision_h.safetensors")(0)
+        self.model = self.add("TinySdxl")(0)
+
+    def sample(self, name: str, model: Link, positive: Link, negative: Link, batch: int = 1) -> None:
+        """Two steps of a sampler; its latents are observed."""
+        latent = self.add("EmptyLatentImage", width=64, height=64, batch_size=batch)(0)
+        settings = {"seed": 5, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+        sampled = self.add(
+            "KSampler", model=model, positive=positive, negative=negative, latent_image=latent, **settings
+        )
+        self.observe(name, sampled(0))
+
+
 @dataclass(frozen=True)
 class Indexed:
-    """The session's library after its first run of the indexer."""
+    """A library after the first run of the indexer on it.
+
+    ids: by file name. 0.png to 2.png have PROMPTS, same.png the first of them, none.png has no prompt.
+    """
 
     comfyui: ComfyUI
+    library: Any
     folder: Path
-    search_before: Job
     job: Job
     ids: dict[str, int]
-    """By file name. 0.png to 3.png have PROMPTS, same.png the first of them, none.png has no prompt."""
-
-
-def sdxl_clip(graph: Graph) -> Link:
-    files = {"clip_name1": "clip_l.safetensors", "clip_name2": "clip_g.safetensors"}
-    return graph.add("DualCLIPLoader", **files, type="sdxl", device="default")(0)
-
-
-def vision(graph: Graph) -> Link:
-    return graph.add("CLIPVisionLoader", clip_name="clip_vision_h.safetensors")(0)
 
 
 @pytest.fixture(scope="session")
-def library(comfyui: ComfyUI, bge: Path) -> Iterator[Any]:
-    """The library that ComfyUI has open, opened by this process, too."""
+def indexed(comfyui: ComfyUI, tiny_weights: Path) -> Iterator[Indexed]:
+    """Indexed with a connected CLIP and CLIP Vision, conditionings kept, and no BGE."""
     from toolkit_core.library import Library
 
-    with Library.open(comfyui.home, weights=[comfyui.base / "models"]) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def indexed(comfyui: ComfyUI, library: Any) -> Indexed:
     folder = comfyui.output / "pictures"
     for number, prompt in enumerate(PROMPTS):
         size = (320, 240) if number % 2 else (256, 384)
         save_comfyui_png(folder / f"{number}.png", number, prompt, NEGATIVE if number else "", size)
     save_comfyui_png(folder / "same.png", 100, PROMPTS[0])
     save_comfyui_png(folder / "none.png", 101, None)
-    search = Graph()
-    found = search.add("DiffusionToolkitSearch", image_id=1)
-    search.observe_list("nothing", found(3))
-    search_before = comfyui.run(search)
-    graph = Graph()
-    clip = sdxl_clip(graph)
+    graph = ModelGraph()
     report = graph.add(
         "DiffusionToolkitIndexer",
         folder="output/pictures",
         recursive=True,
-        clip=clip,
-        clip_vision=vision(graph),
+        clip=graph.clip,
+        clip_vision=graph.clip_vision,
         keep_conditioning=True,
     )
-    graph.add("ObserveClipOptions", clip=clip, after=report(0), name="options")
+    graph.add("ObserveClipOptions", clip=graph.clip, after=report(0), name="options")
     job = comfyui.run(graph)
+    with Library.open(comfyui.home, weights=[comfyui.base / "models"]) as library:
+        yield Indexed(comfyui, library, folder, job, ids_by_name(library))
+
+
+def ids_by_name(library: Any) -> dict[str, int]:
     with library.database.transaction() as connection:
-        ids = {Path(path).name: id for id, path in connection.execute("SELECT id, path FROM image_file")}
-    return Indexed(comfyui, folder, search_before, job, ids)
+        return {Path(path).name: id for id, path in connection.execute("SELECT id, path FROM image_file")}
+
+
+@pytest.fixture(scope="session")
+def make_graph() -> type[ModelGraph]:
+    return ModelGraph
+
+
+@pytest.fixture(scope="session")
+def plain_graph() -> type[Graph]:
+    return Graph
+
+
+@pytest.fixture(scope="session")
+def save_png() -> Callable[..., None]:
+    return save_comfyui_png

@@ -68,9 +68,7 @@ class ObserveClipOptions(io.ComfyNode):
 
     @classmethod
     def define_schema(cls):
-        return schema(
-            "ObserveClipOptions", [io.Clip.Input("clip"), io.AnyType.Input("after"), io.String.Input("name")]
-        )
+        return schema("ObserveClipOptions", [io.Clip.Input("clip"), io.AnyType.Input("after"), io.String.Input("name")])
 
     @classmethod
     def execute(cls, clip, after, name):
