@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 import numpy as np
 
 pack, answer_file = sys.argv[1:]
@@ -27,6 +27,8 @@ import comfy.text_encoders.sd3_clip  # noqa: E402
 import torch  # noqa: E402
 
 spec = importlib.util.spec_from_file_location("the_pack", Path(pack) / "__init__.py")
+assert spec is not None
+assert spec.loader is not None
 module = importlib.util.module_from_spec(spec)
 sys.modules["the_pack"] = module
 spec.loader.exec_module(module)
@@ -154,7 +156,7 @@ def batch_time(clip):
 
 
 clips = {family: make(*parts) for family, parts in FAMILIES.items()}
-answer = {family: describe(clip) for family, clip in clips.items()}
+answer: dict[str, object] = {family: describe(clip) for family, clip in clips.items()}
 answer["batch_time"] = batch_time(clips["SDXL"])
 answer["options_kept_after_an_error"] = after_an_error(clips["SDXL"])
 Path(answer_file).write_text(json.dumps(answer))
