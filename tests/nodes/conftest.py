@@ -287,9 +287,9 @@ class ModelGraph(Graph):
         self.model = self.add("TinySdxl")(0)
 
     def sample(self, name: str, model: Link, positive: Link, negative: Link, batch: int = 1) -> None:
-        """Two steps of a sampler; its latents are observed."""
+        """One step of a sampler; its latents are observed."""
         latent = self.add("EmptyLatentImage", width=64, height=64, batch_size=batch)(0)
-        settings = {"seed": 5, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+        settings = {"seed": 5, "steps": 1, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
         sampled = self.add(
             "KSampler", model=model, positive=positive, negative=negative, latent_image=latent, **settings
         )

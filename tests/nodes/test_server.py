@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -180,3 +181,50 @@ def test_indexing_does_not_starve_the_web_server(quick_comfyui: Any, plain_graph
     assert len(waits) > 20
     assert max(waits) < 1.0
     assert sorted(waits)[len(waits) // 2] < 0.1
+
+
+def messages_of(comfyui: Any, graph: Any) -> list[tuple[str, Any]]:
+    """What the server sends to the browser that queued a graph: (type, data), and ("binary", bytes) for pictures."""
+    aiohttp = pytest.importorskip("aiohttp")
+
+    async def listen() -> list[tuple[str, Any]]:
+        found: list[tuple[str, Any]] = []
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{comfyui.url}/ws?clientId=me") as socket:
+            body = {"prompt": graph.nodes, "client_id": "me"}
+            async with session.post(f"{comfyui.url}/prompt", json=body) as response:
+                assert response.status == 200, await response.text()
+            async for message in socket:
+                if message.type == aiohttp.WSMsgType.BINARY:
+                    found.append(("binary", message.data))
+                    continue
+                said = json.loads(message.data)
+                found.append((said["type"], said["data"]))
+                if said["type"] in ("execution_success", "execution_interrupted"):
+                    break
+        return found
+
+    return asyncio.run(asyncio.wait_for(listen(), 120))
+
+
+def test_progress_shows_the_current_picture(quick_comfyui: Any, plain_graph: Any, save_png: Any) -> None:
+    folder = quick_comfyui.output / "shown"
+    for number in range(40):
+        save_png(folder / f"{number}.png", 20000 + number, f"shown {number}", "", (64, 64))
+    graph = plain_graph()
+    graph.add("DiffusionToolkitIndexer", folder="output/shown")
+    messages = messages_of(quick_comfyui, graph)
+    steps = [(data["value"], data["max"]) for kind, data in messages if kind == "progress"]
+    assert (32, 40) in steps
+    assert (40, 40) in steps
+    pictures = [data for kind, data in messages if kind == "binary"]
+    assert any(b"\xff\xd8\xff" in data for data in pictures)  # a JPEG
+
+
+def test_empty_result_tells_the_browser_why(quick_comfyui: Any, plain_graph: Any) -> None:
+    graph = plain_graph()
+    found = graph.add("DiffusionToolkitSearch", text="a fox", threshold=1.0)
+    graph.add("PreviewImage", images=found(0))
+    errors = [data for kind, data in messages_of(quick_comfyui, graph) if kind == "execution_error"]
+    assert [error["exception_message"] for error in errors] == [
+        "Execution Blocked: No image has a score of 1 or more. Lower the threshold."
+    ]

@@ -127,9 +127,9 @@ def _pixels(image: Path | str | bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
         pictures = image if image.ndim == 4 else image[np.newaxis]
         return np.stack([clip_pixels(Image.fromarray(picture, "RGB")) for picture in pictures])
     if isinstance(image, bytes):
-        return decode(image).pixels[np.newaxis]
+        return np.stack([decode(image).pixels])
     try:
-        return decode(Path(image).expanduser().read_bytes()).pixels[np.newaxis]
+        return np.stack([decode(Path(image).expanduser().read_bytes()).pixels])
     except OSError as error:
         raise SearchError(f"The picture {str(image)!r} cannot be opened: {error.strerror or error}") from error
 
