@@ -17,7 +17,7 @@ def test_known_ids() -> None:
     [
         ("(a photo:1.2) of ((a cat))", "a photo of a cat"),
         ("(a photo of a cat", "(a photo of a cat"),
-        ("((a)) (photo of (a:0.5)):1.1) cat", "a photo of a):1.1) cat"),
+        ("((a photo of)) ((a:0.5):1.1) cat", "a photo of a cat"),
         ("embedding:missing a photo of a cat", "a photo of a cat"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
 from safetensors.numpy import load_file, save_file
 
 from toolkit_core.errors import EncoderMismatch, ImageNotFound
@@ -91,6 +93,36 @@ def test_stored_vectors_are_the_encoders_own(library: Library, make_picture: Mak
         assert np.allclose(stored[name], expected, rtol=2e-3, atol=2e-3), name
     negative = library._encoders.text("bge").encode(["blurry"])[0]
     assert np.allclose(stored["bge_negative"], negative, atol=2e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", [b"new\nline 'quoted\".png", "日本 🦊.png".encode(), b"undecodable \xff\xfe.png"])
+def test_file_of_any_name_is_stored_and_known_again(library: Library, make_picture: MakePicture, name: bytes) -> None:
+    path = make_picture(os.fsdecode(name), "a fox")
+    assert library.index([path.parent]).new == 1
+    [hit] = library.search(image=path)
+    assert (hit.path, Path(hit.path).exists()) == (str(path), True)
+    assert library.index([path.parent]).unchanged == 1
+
+
+@pytest.mark.parametrize("prompt", ["word " * 20_000, "(" * 100_000, "x" * 100_000, "nul \0 and more", "", "   "])
+def test_any_prompt_is_stored_and_embedded(library: Library, make_picture: MakePicture, prompt: str) -> None:
+    path = make_picture("a.png")
+    graph = {
+        "1": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["9", 0]}},
+        "2": {"class_type": "KSampler", "inputs": {"positive": ["1", 0], "negative": ["1", 0], "seed": 5}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+    }
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("prompt", json.dumps(graph))
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, pnginfo=metadata)
+    report = library.index([path])
+    assert (report.failed, report.refused, sum(report.pending.values())) == ((), {}, 0)
+    record = library.image(id_of(library, path))
+    assert record.embeddings == tuple(EMBEDDINGS)
+    assert record.parameters.seed == 5
 
 
 @pytest.mark.parametrize("renamed", ["b.png", "sub folder/日本.png"])
