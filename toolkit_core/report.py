@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from .encoders.weights import WeightsLocation
@@ -58,7 +58,8 @@ def print_hits(console: Console, hits: Sequence[SearchHit]) -> None:
         console.print("Nothing found. See `diffusion-toolkit status` for what is indexed.")
         return
     names = list(hits[0].scores)
-    table = Table("id", "score", *(names if len(names) > 1 else ()), "path", "prompt")
+    path = Column("path", overflow="fold", ratio=1)
+    table = Table("id", "score", *(names if len(names) > 1 else ()), path, Column("prompt", ratio=1))
     for hit in hits:
         scores = [f"{hit.scores[name]:.3f}" for name in names] if len(names) > 1 else []
         table.add_row(str(hit.id), f"{hit.score:.3f}", *scores, Text(printable(hit.path)), shortened(hit.prompt))
