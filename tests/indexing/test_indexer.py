@@ -35,7 +35,7 @@ def content(library: Library) -> dict[str, tuple[Any, ...]]:
     """Everything that is stored, by path; without ids and times, which no two runs share."""
     names = ", ".join(f"{e.view_column}::text" for e in EMBEDDINGS.values())
     found = rows(library, f"SELECT path, prompt, negative_prompt, seed, width, error, content_hash, {names} FROM image")
-    return {path: values for path, *values in found}
+    return {path: tuple(values) for path, *values in found}
 
 
 def id_of(library: Library, path: Path) -> int:
@@ -69,10 +69,12 @@ def test_unchanged_folder_loads_no_weights(
     assert (report.unchanged, report.skipped, report.refused) == (1, {}, {})
 
 
-def test_texts_are_embedded_once_however_many_images_share_them(library: Library, make_picture: MakePicture) -> None:
+def test_texts_are_embedded_once_however_many_images_share_them(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
     for n in range(5):
-        path = make_picture(f"{n}.png", "the same prompt", "the same negative")
-    report = library.index([path.parent])
+        make_picture(f"{n}.png", "the same prompt", "the same negative")
+    report = library.index([pictures])
     assert (report.new, report.embedded["bge"], report.embedded["clip_l"]) == (5, 2, 2)
     assert rows(library, "SELECT count(DISTINCT prompt_id) FROM image_file") == [(1,)]
 
@@ -265,9 +267,11 @@ def test_truncated_weights_are_refused_with_their_name(
         assert "clip_h.safetensors" in {**report.skipped, **report.refused}["clip_h"]
 
 
-def test_run_stopped_by_its_progress_keeps_what_is_done(library: Library, make_picture: MakePicture) -> None:
+def test_run_stopped_by_its_progress_keeps_what_is_done(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
     for n in range(70):
-        path = make_picture(f"{n}.png", f"prompt {n}")
+        make_picture(f"{n}.png", f"prompt {n}")
 
     class Cancelled(Exception):
         pass
@@ -277,10 +281,10 @@ def test_run_stopped_by_its_progress_keeps_what_is_done(library: Library, make_p
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        library.index([path.parent], cancel)
+        library.index([pictures], cancel)
     done = library.status().images
     assert 0 < done < 70
-    report = library.index([path.parent])
+    report = library.index([pictures])
     assert (report.unchanged, report.new) == (done, 70 - done)
     assert sum(report.pending.values()) == 0
 
@@ -298,30 +302,30 @@ def index_process(home: Path, schema: str, weights: Path, folder: Path) -> subpr
 
 
 def test_two_indexers_at_once_write_nothing_twice(
-    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture
+    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture, pictures: Path
 ) -> None:
     for n in range(80):
-        path = make_picture(f"{n}.png", f"prompt {n % 20}", f"negative {n % 3}")
-    other = index_process(home, schema, tiny_weights, path.parent)
-    report = library.index([path.parent])
+        make_picture(f"{n}.png", f"prompt {n % 20}", f"negative {n % 3}")
+    other = index_process(home, schema, tiny_weights, pictures)
+    report = library.index([pictures])
     assert other.wait(120) == 0
     assert report.failed == ()
     assert rows(library, "SELECT count(*), count(DISTINCT path) FROM image_file") == [(80, 80)]
     assert rows(library, "SELECT count(*) FROM prompt_text") == [(23,)]
-    assert sum(library.index([path.parent]).pending.values()) == 0
+    assert sum(library.index([pictures]).pending.values()) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
-    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture
+    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture, pictures: Path
 ) -> None:
     for n in range(200):
-        path = make_picture(f"{n:03}.png", f"prompt {n}", "negative", seed=n)
+        make_picture(f"{n:03}.png", f"prompt {n}", "negative", seed=n)
     random = np.random.default_rng(5)
     with Library.open(home, library=f"{schema}_killed", weights=[tiny_weights]) as killed:
         stopped_early = 0
         for _ in range(5):
-            process = index_process(home, f"{schema}_killed", tiny_weights, path.parent)
+            process = index_process(home, f"{schema}_killed", tiny_weights, pictures)
             before = killed.status()
             deadline = time.monotonic() + 60
             # From the first rows on, a kill at a random moment: while files are read, or while texts are embedded.
@@ -331,8 +335,8 @@ def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
             process.send_signal(signal.SIGKILL)
             stopped_early += process.wait() == -signal.SIGKILL
         assert stopped_early > 0
-        killed.index([path.parent])
-        library.index([path.parent])
+        killed.index([pictures])
+        library.index([pictures])
         assert len(content(library)) == 200
         again, undisturbed = content(killed), content(library)
         assert {p: values[:6] for p, values in again.items()} == {p: values[:6] for p, values in undisturbed.items()}
@@ -343,7 +347,7 @@ def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
 
 
 def test_server_that_dies_in_the_middle_loses_nothing_committed(
-    tmp_path: Path, tiny_weights: Path, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_weights: Path, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil
 
@@ -351,7 +355,7 @@ def test_server_that_dies_in_the_middle_loses_nothing_committed(
 
     monkeypatch.setattr("toolkit_core.database.database.CONNECTION_TIMEOUT", 2.0)
     for n in range(70):
-        path = make_picture(f"{n}.png", f"prompt {n}")
+        make_picture(f"{n}.png", f"prompt {n}")
     home = tmp_path / "home"
 
     def kill_server(progress: Progress) -> None:
@@ -363,9 +367,9 @@ def test_server_that_dies_in_the_middle_loses_nothing_committed(
             psutil.wait_procs(processes, timeout=30)
 
     with Library.open(home, weights=[tiny_weights]) as library, pytest.raises(DatabaseError, match="run again"):
-        library.index([path.parent], kill_server)
+        library.index([pictures], kill_server)
     with Library.open(home, weights=[tiny_weights]) as library:
-        report = library.index([path.parent])
+        report = library.index([pictures])
         assert (report.unchanged > 0, report.unchanged + report.new) == (True, 70)
         assert sum(report.pending.values()) == 0
 
