@@ -1,8 +1,8 @@
 """What batching prompts through ComfyUI's own CLIP saves: `python benchmarks/prompt_batches.py CLIP_L CLIP_G`.
 
-Takes two safetensors files of SDXL's text encoders (those that tests/nodes makes will do: only the time is measured) and
-a ComfyUI, by COMFYUI_PATH or at ~/ComfyUI. Prints, for each encoder, the time a prompt when the prompts are embedded one
-at a time and when the pack's encoder is given all of them at once, both in one run on the device that ComfyUI chooses.
+Takes two safetensors files of SDXL's text encoders (those that tests/nodes makes will do: only the time is measured)
+and a ComfyUI, by COMFYUI_PATH or at ~/ComfyUI. Prints, for each encoder, the time a prompt when the prompts are embedded
+one at a time and when the pack's encoder is given all of them at once, both in one run on ComfyUI's own device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.table import Table
 
 PACK = Path(__file__).resolve().parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "ComfyUI")
-WORDS = "a photo of an old lighthouse in a storm at night with waves and gulls, detailed, sharp focus".split()
+WORDS = "a photo of an old lighthouse in a storm at night with waves and gulls, detailed, sharp focus"
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     chosen = parser.parse_args()
     clip, encoders = _load(chosen.clip_l, chosen.clip_g, chosen.cpu)
     # Lengths as prompts have them, from a few words to more than one chunk of 77 tokens.
-    prompts = [" ".join((WORDS * 6)[: 4 + 7 * (n % 14)]) for n in range(chosen.prompts)]
+    prompts = [" ".join((WORDS.split() * 6)[: 4 + 7 * (n % 14)]) for n in range(chosen.prompts)]
     table = Table("encoder", "device", "one at a time, ms a prompt", f"{len(prompts)} at once, ms a prompt", "ratio")
     for space in encoders.text_spaces(clip):
         encoder = encoders.ClipInput(clip, space)
