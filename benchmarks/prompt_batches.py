@@ -1,8 +1,8 @@
 """What batching prompts through ComfyUI's own CLIP saves: `python benchmarks/prompt_batches.py CLIP_L CLIP_G`.
 
 Takes two safetensors files of SDXL's text encoders (those that tests/nodes makes will do: only the time is measured)
-and a ComfyUI, by COMFYUI_PATH or at ~/ComfyUI. Prints, for each encoder, the time a prompt when the prompts are embedded
-one at a time and when the pack's encoder is given all of them at once, both in one run on ComfyUI's own device.
+and a ComfyUI, by COMFYUI_PATH or at ~/ComfyUI. Prints, for each encoder, the time a prompt when the prompts are
+embedded one at a time and when the encoder of the pack is given all at once, both in one run on the device of ComfyUI.
 """
 
 from __future__ import annotations
