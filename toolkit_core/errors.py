@@ -29,6 +29,14 @@ class ImageError(ToolkitError):
     """A file cannot be read as a picture."""
 
 
+class ConditioningError(ToolkitError):
+    """A conditioning cannot be made of what is stored and connected."""
+
+
+class FolderNotAllowed(ToolkitError):
+    """A node was asked to read a folder outside the allowed roots."""
+
+
 class SearchError(ToolkitError):
     """A search cannot be run as it was asked for."""
 

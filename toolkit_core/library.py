@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .database import Database, images, vectors
+from .database import Database, images, revision, vectors
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
+
+    from .conditioning import Conditioning, ConditioningEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -79,40 +81,88 @@ class Library:
         )
         return cls(settings, on_wait=on_wait)
 
-    def index(self, paths: Sequence[Path | str], progress: Callable[[Progress], None] | None = None) -> IndexReport:
-        """Bring the library up to date with folders (at any depth) and files, and fill every space that is pending.
+    def index(
+        self,
+        paths: Sequence[Path | str],
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        recursive: bool = True,
+        reindex: bool = False,
+        encoders: Mapping[str, EncoderSource] | None = None,
+        keep: ConditioningEncoder | None = None,
+    ) -> IndexReport:
+        """Bring the library up to date with folders and files, and fill every space that is pending.
 
+        recursive: with the folders below them, at any depth. reindex: read unchanged files again, too.
+        encoders: used in this call in place of the library's own, by space, after the same check of their probe.
+        keep: makes whole conditionings, which are kept for the prompts of these folders.
         An exception out of `progress` stops the run; what is done stays. Raises ImageError for a path that does not
         exist, DatabaseError.
         """
         from .indexing import Indexer
 
-        return Indexer(self.database, self._encoders, progress).run(paths)
+        own = self._encoders.connected(encoders or {})
+        return Indexer(self.database, own, progress, recursive=recursive, reindex=reindex, keep=keep).run(paths)
 
     def search(
         self,
         text: str | None = None,
         *,
-        image: Path | str | bytes | None = None,
+        image: Path | str | bytes | NDArray[np.uint8] | None = None,
         image_id: int | None = None,
         vectors: Mapping[str, NDArray[np.float32]] | None = None,
         weights: Mapping[str, float] | None = None,
         top_k: int = 20,
         threshold: float | None = None,
+        encoders: Mapping[str, EncoderSource] | None = None,
     ) -> list[SearchHit]:
         """The images most like what is given, best first.
 
-        text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file or its bytes.
+        text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file, its bytes, or
+        RGB pixels of shape (height, width, 3); of several pictures, (n, height, width, 3), the mean vector is searched.
         image_id: an image of this library, which is among its own results. vectors: ready ones by embedding name.
         weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; they are scaled to sum
         to 1. Only images that have every weighted embedding are ranked.
         threshold: the lowest score. A score is the weighted mean of cosine similarities.
+        encoders: used in this call in place of the library's own, as in `index`.
         Raises SearchError, ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch), DatabaseError.
         """
         from .search import Query, search
 
         query = Query(text, image, image_id, vectors or {}, weights or {}, top_k, threshold)
-        return search(self.database, self._encoders, query)
+        return search(self.database, self._encoders.connected(encoders or {}), query)
+
+    def revision(self) -> str:
+        """A text that is another one after every change to what can be found. One query of one row."""
+        with self.database.transaction() as connection:
+            return revision.read(connection)
+
+    def conditioning(
+        self,
+        image_id: int,
+        embedding_type: str = "auto",
+        *,
+        clip: ConditioningEncoder | None = None,
+        conditioning: Conditioning | None = None,
+        encoders: Mapping[str, EncoderSource] | None = None,
+    ) -> tuple[Conditioning, Conditioning]:
+        """The positive and the negative conditioning of an image, with its stored pooled vectors in them.
+
+        embedding_type: "clip_l", "clip_g" or "auto", the vector that becomes `pooled_output`; "image" leaves that
+        alone and adds the picture's CLIP-H vector as `unclip_conditioning`.
+        Made from the first there is of: the stored prompts by `clip`; a kept conditioning; copies of `conditioning`.
+        encoders: those of `clip` by space, so that vectors of other weights than its own are refused.
+        Raises ImageNotFound, ConditioningError, EncoderMismatch, DatabaseError.
+        """
+        from .stored_conditioning import load
+
+        own = self._encoders.connected(encoders or {})
+        return load(self.database, own, self.image(image_id), embedding_type, clip, conditioning)
+
+    def image_vectors(self, ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """The stored CLIP-H vectors of some images by id, each of shape (1024,); those without one are left out."""
+        with self.database.transaction() as connection:
+            return vectors.read_of(connection, SPACES["clip_h"], ids)
 
     def image(self, id: int) -> ImageRecord:
         """Everything stored about an image but its vectors. Raises ImageNotFound."""
@@ -152,6 +202,10 @@ class Library:
         if self._locations is None:
             self._locations = locate_weights(self.settings)
         return self._locations
+
+    def unload(self) -> None:
+        """Drop the encoders' weights. The next use loads them again."""
+        self._encoders.unload()
 
     def close(self) -> None:
         """Drop the encoders' weights and close the database; the last user of an embedded server stops it."""

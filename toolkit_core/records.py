@@ -96,6 +96,7 @@ class IndexReport:
     pending: vectors still missing in the whole library after it, by space.
     skipped: spaces left pending because there are no weights, with where they were looked for.
     refused: spaces left pending because their weights cannot be used, with the reason.
+    kept_conditionings: whole conditionings kept in this run.
     """
 
     new: int = 0
@@ -107,6 +108,7 @@ class IndexReport:
     pending: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    kept_conditionings: int = 0
     seconds: float = 0.0
 
 

@@ -17,12 +17,22 @@ EncoderSource = Callable[[], Encoder]
 
 
 class SpaceEncoders:
-    """`sources` makes the encoder of a space; a source raises WeightsMissing where it has none."""
+    """`sources` makes the encoder of a space; a source raises WeightsMissing where it has none.
 
-    def __init__(self, database: Database, sources: Mapping[str, EncoderSource]) -> None:
+    `otherwise` serves the spaces that have no source.
+    """
+
+    def __init__(
+        self, database: Database, sources: Mapping[str, EncoderSource], otherwise: SpaceEncoders | None = None
+    ) -> None:
         self._database = database
         self._sources = sources
+        self._otherwise = otherwise
         self._admitted: dict[str, Encoder] = {}
+
+    def connected(self, sources: Mapping[str, EncoderSource]) -> SpaceEncoders:
+        """These encoders with others in their place for some spaces. Each of those is checked anew."""
+        return SpaceEncoders(self._database, sources, self) if sources else self
 
     def text(self, space: str) -> TextEncoder:
         encoder = self._get(space)
@@ -52,6 +62,8 @@ class SpaceEncoders:
 
     def _get(self, space: str) -> Encoder:
         if space not in self._admitted:
+            if space not in self._sources and self._otherwise is not None:
+                return self._otherwise._get(space)
             if space not in self._sources:
                 raise WeightsMissing(f"No encoder is connected for {space}.")
             encoder = self._sources[space]()

@@ -83,13 +83,18 @@ def continue_row(connection: Connection, id: int, path: str, modified_at: dateti
 def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     """Insert or update files and their texts; favourite, rating and tags stay. Returns ids in the rows' order.
 
-    The picture's vector of a changed file is removed, to be made again.
+    The picture's vector of a file with other content than before is removed, to be made again.
     """
     if not rows:
         return []
     prompts = [_prompts(row.parameters) for row in rows]
     text_ids = _text_ids(connection, {text for pair in prompts for text in pair if text is not None})
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
+    connection.execute(
+        "DELETE FROM image_clip_h v USING image_file f, unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
+        " WHERE v.image_id = f.id AND f.path = new.path AND f.content_hash IS DISTINCT FROM new.content_hash",
+        [[stored_path(row.path) for row in rows], [row.content_hash for row in rows]],
+    )
     ids = dict.fromkeys(order, 0)
     with connection.cursor() as cursor:
         # Sorted, so that two writers of the same files take their row locks in one order.
@@ -101,17 +106,21 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
             assert row is not None
             ids[i] = row[0]
             cursor.nextset()
-    connection.execute("DELETE FROM image_clip_h WHERE image_id = ANY(%s)", [sorted(ids.values())])
     return [ids[i] for i in range(len(rows))]
 
 
-def mark_unopened(connection: Connection, path: str, error: str) -> None:
-    """Record a file whose bytes could not be read. What is known of it from before stays."""
-    connection.execute(
+def mark_unopened(connection: Connection, path: str, error: str) -> bool:
+    """Record a file whose bytes could not be read. What is known of it from before stays.
+
+    Returns whether that is news: False where the same was recorded before.
+    """
+    cursor = connection.execute(
         "INSERT INTO image_file (path, error) VALUES (%s, %s)"
-        " ON CONFLICT (path) DO UPDATE SET error = excluded.error, modified_at = NULL, indexed_at = now()",
+        " ON CONFLICT (path) DO UPDATE SET error = excluded.error, modified_at = NULL, indexed_at = now()"
+        " WHERE (image_file.error, image_file.modified_at) IS DISTINCT FROM (excluded.error, NULL)",
         [stored_path(path), storable(error)],
     )
+    return cursor.rowcount == 1
 
 
 def get(connection: Connection, id: int) -> ImageRecord | None:
@@ -119,6 +128,12 @@ def get(connection: Connection, id: int) -> ImageRecord | None:
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(GET_IMAGE, [id]).fetchone()
     return None if row is None else _record(row)
+
+
+def prompt_ids(connection: Connection, id: int) -> tuple[int | None, int | None]:
+    """The ids of an image's prompt and negative prompt."""
+    row = connection.execute("SELECT prompt_id, negative_prompt_id FROM image_file WHERE id = %s", [id]).fetchone()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def failures(connection: Connection) -> list[FailedFile]:

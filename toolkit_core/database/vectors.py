@@ -76,6 +76,13 @@ def read(connection: Connection, image_id: int, names: Sequence[str]) -> dict[st
     return {name: half.to_numpy().astype(np.float32) for name, half in found if half is not None}
 
 
+def read_of(connection: Connection, space: Space, owners: Sequence[int]) -> dict[int, Vectors]:
+    """The stored vectors of some prompts, or images, by id, each float32 of shape (space.width,)."""
+    statement = sql.SQL("SELECT {owner}, embedding FROM {table} WHERE {owner} = ANY(%s)")
+    rows = connection.execute(statement.format(owner=owner(space), table=table(space)), [list(owners)], binary=True)
+    return {id: half.to_numpy().astype(np.float32) for id, half in rows}
+
+
 def encoder(connection: Connection, space: Space) -> tuple[EncoderRecord, Vectors] | None:
     """The encoder whose vectors a space holds, and its probe, float32 of shape (rows, space.width)."""
     row = connection.execute("SELECT name, created_at, probe FROM encoder WHERE space = %s", [space.name]).fetchone()

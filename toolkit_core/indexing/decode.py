@@ -31,9 +31,15 @@ class DecodedImage:
 
 
 def decode(data: bytes) -> DecodedImage:
-    """Decode the first frame as ComfyUI's LoadImage does, and resize it as its `clip_preprocess` does.
+    """Decode as `open_rgb` does, and resize as ComfyUI's `clip_preprocess` does. Raises ImageError."""
+    rgb = open_rgb(data)
+    return DecodedImage(rgb.width, rgb.height, clip_pixels(rgb))
 
-    EXIF orientation is applied, alpha is dropped, 16-bit grey is scaled to 8. Raises ImageError.
+
+def open_rgb(data: bytes) -> Image.Image:
+    """The first frame as ComfyUI's LoadImage shows it: upright by its EXIF, without alpha, 16-bit grey scaled to 8.
+
+    Raises ImageError.
     """
     if not data:
         raise ImageError("The file is empty.")
@@ -50,7 +56,7 @@ def decode(data: bytes) -> DecodedImage:
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I"):
                     upright = upright.convert("I").point(lambda value: value * (1 / 255))
-                rgb = upright.convert("RGB")
+                return upright.convert("RGB")
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -59,7 +65,6 @@ def decode(data: bytes) -> DecodedImage:
         raise ImageError(f"It claims too many pixels: {error}") from error
     except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them trip over.
         raise ImageError(f"It is damaged: {error or type(error).__name__}") from error
-    return DecodedImage(rgb.width, rgb.height, clip_pixels(rgb))
 
 
 def clip_pixels(image: Image.Image) -> Pixels:

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..database import Database, images, indexes, vectors
+from ..conditioning import ConditioningEncoder
+from ..database import Database, images, indexes, revision, vectors
 from ..database.images import KnownFile
-from ..errors import EncoderError, ImageError, WeightsMissing
+from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
 from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, Space
 from .continued import continued_rows
 from .decode import Pixels, decode
+from .keep import keep_conditionings
 from .read import ReadFile, read_file
 from .scan import FoundFile, resolve, scan
 from .threads import ahead, batches
@@ -37,7 +39,20 @@ class Indexer:
     by the next one.
     """
 
-    def __init__(self, database: Database, encoders: SpaceEncoders, progress: ProgressCallback | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        encoders: SpaceEncoders,
+        progress: ProgressCallback | None = None,
+        *,
+        recursive: bool = True,
+        reindex: bool = False,
+        keep: ConditioningEncoder | None = None,
+    ) -> None:
+        """See `Library.index`."""
+        self._recursive = recursive
+        self._reindex = reindex
+        self._keep = keep
         self._database = database
         self._encoders = encoders
         self._progress = progress or (lambda _: None)
@@ -51,11 +66,13 @@ class Indexer:
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises ImageError where one of them does not exist, DatabaseError."""
         started = time.monotonic()
-        waiting = self._changed_files(resolve(paths))
+        resolved = resolve(paths)
+        waiting = self._changed_files(resolved)
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as readers:
             self._read(readers, waiting)
             for space in SPACES.values():
                 self._embed_pending(readers, space)
+        kept = self._keep_conditionings(resolved)
         indexes.build_missing(self._database)
         with self._database.transaction() as connection:
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
@@ -69,6 +86,7 @@ class Indexer:
             pending=pending,
             skipped=self._skipped,
             refused=self._refused,
+            kept_conditionings=kept,
             seconds=time.monotonic() - started,
         )
 
@@ -79,12 +97,13 @@ class Indexer:
             for path in paths:
                 known.update((file.path, file) for file in images.known_files(connection, path, os.sep))
         changed = []
-        for number, found in enumerate(scan(paths), 1):
+        for number, found in enumerate(scan(paths, recursive=self._recursive), 1):
             if isinstance(found, FailedFile):
                 self._failed.append(found)
                 continue
             row = known.get(found.path)
-            if row is not None and (row.file_size, row.modified_at) == (found.file_size, found.modified_at):
+            same = row is not None and (row.file_size, row.modified_at) == (found.file_size, found.modified_at)
+            if same and not self._reindex:
                 self._counts["unchanged"] += 1
             else:
                 changed.append(found)
@@ -104,7 +123,9 @@ class Indexer:
         unopened = [item for item in batch if isinstance(item, FailedFile)]
         with self._database.transaction() as connection:
             known = images.known_paths(connection, [item.path for item in read])
-            continued = continued_rows(connection, [item.row for item in read], known)
+            # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
+            rows = [item.row for item in read if not (self._reindex and item.path in known)]
+            continued = continued_rows(connection, rows, known)
         fresh = [item for item in read if item.path not in continued]
         # Encoding comes before the transaction, so that no lock is held while it takes its time.
         pictures = [(i, item.pixels) for i, item in enumerate(fresh) if item.pixels is not None]
@@ -112,12 +133,13 @@ class Indexer:
         with self._database.transaction() as connection:
             for path, (row, before) in continued.items():
                 images.continue_row(connection, before.id, path, row.modified_at)
-            for item in unopened:
-                images.mark_unopened(connection, item.path, item.error)
+            news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
             ids = images.write(connection, [item.row for item in fresh])
             if picture_vectors is not None:
                 vectors.write(connection, SPACES["clip_h"], [ids[i] for i, _ in pictures], picture_vectors)
                 self._embedded["clip_h"] += len(pictures)
+            if continued or fresh or any(news):
+                revision.bump(connection)
         self._counts.update("changed" if item.path in known else "new" for item in fresh)
         self._counts.update("unchanged" if path == before.path else "moved" for path, (_, before) in continued.items())
         self._failed += unopened
@@ -142,10 +164,20 @@ class Indexer:
             if embedded is not None:
                 with self._database.transaction() as connection:
                     vectors.write(connection, space, [id for id, _ in inputs], embedded)
+                    revision.bump(connection)
                 self._embedded[space.name] += len(inputs)
             last = owners[-1][0]
             done += len(owners)
             self._progress(Progress(space.name, done, total))
+
+    def _keep_conditionings(self, paths: Sequence[str]) -> int:
+        if self._keep is None:
+            return 0
+        try:
+            return keep_conditionings(self._database, self._encoders, self._keep, paths, self._progress)
+        except (ConditioningError, EncoderError) as error:
+            self._refused["conditioning"] = str(error)
+            return 0
 
     def _encode(self, space: Space, inputs: Sequence[Any]) -> vectors.Vectors | None:
         """The inputs' vectors; None where there are no inputs, or where the space is left out with its reason kept."""

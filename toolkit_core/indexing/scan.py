@@ -44,8 +44,10 @@ def resolve(paths: Sequence[Path | str]) -> list[str]:
     return [str(path) for path in dict.fromkeys(resolved) if not any(other in path.parents for other in resolved)]
 
 
-def scan(paths: Sequence[str]) -> Iterator[FoundFile | FailedFile]:
+def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:
     """Every image file at or below the resolved paths, each once, in no set order.
+
+    Not `recursive`: only files that are named or lie directly in a named folder.
 
     Symbolic links are followed; a folder that was walked already, by whatever link, is not walked again. What cannot
     be looked into comes back as FailedFile.
@@ -60,7 +62,7 @@ def scan(paths: Sequence[str]) -> Iterator[FoundFile | FailedFile]:
                 yield _found(path, status)
             elif (status.st_dev, status.st_ino) not in walked:
                 walked.add((status.st_dev, status.st_ino))
-                yield from _entries(path, waiting)
+                yield from _entries(path, waiting if recursive else [])
         except OSError as error:
             yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
 

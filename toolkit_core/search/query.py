@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..database import Connection, Database, images, vectors
 from ..database.similarity import QueryVector, nearest
 from ..errors import ImageNotFound, SearchError
-from ..indexing.decode import decode
+from ..indexing.decode import clip_pixels, decode
 from ..records import SearchHit
 from ..space_encoders import SpaceEncoders
 from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES
@@ -24,12 +25,13 @@ MOST_RESULTS = 10_000
 class Query:
     """A search by any of: a text, a picture, an image of the library, ready vectors.
 
-    image: an image file, or its bytes. vectors: by embedding name, shape (width,).
+    image: an image file, its bytes, or RGB pixels, uint8, shape (height, width, 3) or (n, height, width, 3).
+    vectors: by embedding name, shape (width,).
     weights: how much each embedding counts, by name; empty for what the given inputs suggest.
     """
 
     text: str | None = None
-    image: Path | str | bytes | None = None
+    image: Path | str | bytes | NDArray[np.uint8] | None = None
     image_id: int | None = None
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -111,7 +113,7 @@ def _vector(
     if space.of == "text" and query.text is not None:
         return encoders.text(space.name).encode_query(query.text)
     if space.of == "image" and query.image is not None:
-        return encoders.image(space.name).encode(decode(_image_bytes(query.image)).pixels[np.newaxis])[0]
+        return encoders.image(space.name).encode(_pixels(query.image)).mean(axis=0)
     if name in stored:
         return stored[name]
     if query.image_id is not None:
@@ -119,11 +121,15 @@ def _vector(
     raise SearchError(f"{name} has a weight, but there is no {space.of} to search by; give one, or an image id.")
 
 
-def _image_bytes(image: Path | str | bytes) -> bytes:
+def _pixels(image: Path | str | bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pictures as CLIP sees them, uint8, shape (n, 224, 224, 3)."""
+    if isinstance(image, np.ndarray):
+        pictures = image if image.ndim == 4 else image[np.newaxis]
+        return np.stack([clip_pixels(Image.fromarray(picture, "RGB")) for picture in pictures])
     if isinstance(image, bytes):
-        return image
+        return decode(image).pixels[np.newaxis]
     try:
-        return Path(image).expanduser().read_bytes()
+        return decode(Path(image).expanduser().read_bytes()).pixels[np.newaxis]
     except OSError as error:
         raise SearchError(f"The picture {str(image)!r} cannot be opened: {error.strerror or error}") from error
 

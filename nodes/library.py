@@ -1,0 +1,112 @@
+"""The one library of this ComfyUI: opened on first use, from ComfyUI's folders and the settings file.
+
+The only file of the pack that knows `folder_paths`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import folder_paths
+
+from ..toolkit_core.errors import DatabaseError, FolderNotAllowed, ToolkitError
+from ..toolkit_core.library import Library
+from ..toolkit_core.settings import HOME_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_library: Library | None = None
+
+
+@contextmanager
+def opened_library() -> Iterator[Library]:
+    """The library, opened where it is not open yet. Raises SettingsError, DatabaseError.
+
+    After a DatabaseError it is opened anew by the next use, which also starts a stopped embedded server again.
+    """
+    library = _open()
+    try:
+        yield library
+    except DatabaseError:
+        _close(library)
+        raise
+
+
+def library_revision() -> str:
+    """What `fingerprint_inputs` returns: another text after every change of the library.
+
+    Where it can't be had, a text that never comes again: the node runs and shows its error.
+    """
+    try:
+        with opened_library() as library:
+            return library.revision()
+    except ToolkitError as error:
+        logger.warning("The library's revision is not known: %s", error)
+        return f"unknown at {time.time_ns()}"
+
+
+def home_folder() -> Path:
+    return Path(os.environ.get(HOME_VARIABLE) or folder_paths.get_system_user_directory("diffusion_toolkit"))
+
+
+def allowed_folder(folder: str) -> Path:
+    """The real path of a folder that a node may read.
+
+    folder: "output", "input", a path below one of these, or a full path. Raises FolderNotAllowed where it does not lie
+    in ComfyUI's output or input folder or a root of the settings file, with how to allow it.
+    """
+    comfyui = {"output": folder_paths.get_output_directory(), "input": folder_paths.get_input_directory()}
+    given = Path(folder.strip() or "output")
+    if not given.is_absolute():
+        first, *rest = given.parts
+        if first not in comfyui:
+            raise FolderNotAllowed(
+                f"The folder {folder!r} is neither a full path nor one that begins with output or input, such as "
+                "output/portraits."
+            )
+        given = Path(comfyui[first], *rest)
+    with opened_library() as library:
+        roots = [*comfyui.values(), *map(str, library.settings.roots)]
+        settings_file = library.settings.home / "settings.toml"
+    real = Path(os.path.realpath(given))
+    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+        raise FolderNotAllowed(
+            f"The folder {folder!r} lies outside ComfyUI's output and input folders. To allow it, add the line "
+            f"roots = ['{given}'] to {settings_file} and restart ComfyUI."
+        )
+    return real
+
+
+def _open() -> Library:
+    global _library
+    with _lock:
+        if _library is None:
+            weights = [*folder_paths.get_folder_paths("text_encoders"), *folder_paths.get_folder_paths("clip_vision")]
+            _library = Library.open(home_folder(), weights=list(dict.fromkeys(weights)))
+            logger.info("Opened %s", _library.database.describe())
+        return _library
+
+
+def _close(library: Library | None) -> None:
+    global _library
+    with _lock:
+        if library is not _library or library is None:
+            return
+        _library = None
+    try:
+        library.close()
+    except (ToolkitError, OSError) as error:
+        logger.warning("The library could not be closed: %s", error)
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    _close(_library)

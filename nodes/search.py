@@ -1,0 +1,215 @@
+"""Finds images of the library by a picture, a text, an image, or several of these with weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from comfy import model_management
+from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
+from PIL import Image
+
+from ..toolkit_core import conditioning
+from ..toolkit_core.errors import ImageError, SearchError
+from ..toolkit_core.library import Library
+from ..toolkit_core.records import SearchHit
+from .encoders import connected_encoders
+from .library import library_revision, opened_library
+from .pictures import RESIZE_RULES, read_rgb, resized
+
+logger = logging.getLogger(__name__)
+
+Embeds = io.Custom("EMBEDS")
+
+WEIGHTS = {
+    "bge": "the meaning of the prompt",
+    "bge_negative": "the meaning of the negative prompt",
+    "clip_h": "the look of the picture",
+    "clip_l": "the prompt as CLIP-L reads it",
+    "clip_g": "the prompt as CLIP-G reads it",
+}
+
+
+class DiffusionToolkitSearch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DiffusionToolkitSearch",
+            display_name="Diffusion Toolkit Search",
+            category="Diffusion Toolkit",
+            description="Finds the images of the library most like a picture, a text, an image of the library, or all "
+            "of them with weights. The embeds feed IPAdapter Embeds; the images feed IPAdapter or anything else.",
+            search_aliases=[
+                "similar images",
+                "find images",
+                "semantic search",
+                "image similarity",
+                "reverse image search",
+            ],
+            inputs=[
+                io.Image.Input(
+                    "image", optional=True, tooltip="A picture to search by. Of a batch, the mean is searched by."
+                ),
+                io.String.Input(
+                    "text", optional=True, multiline=True, default="", tooltip="What to search for in the prompts."
+                ),
+                io.Int.Input(
+                    "image_id",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    tooltip="An image of the library to search by, which is among its own results; 0 for none.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP ViT-H/14, for the picture. Without it, a file of it in the clip_vision folder is used.",
+                ),
+                io.Clip.Input("clip", optional=True, tooltip="For a text that is searched by CLIP-L or CLIP-G."),
+                *(
+                    io.Float.Input(
+                        f"weight_{name}",
+                        optional=True,
+                        default=0.0,
+                        min=0.0,
+                        max=10.0,
+                        step=0.05,
+                        tooltip=f"How much {what} counts; 0 leaves it out. With all five at 0 a text counts by its "
+                        "meaning and a picture by its look.",
+                    )
+                    for name, what in WEIGHTS.items()
+                ),
+                io.Int.Input("top_k", optional=True, default=8, min=1, max=1000, tooltip="The most images to find."),
+                io.Float.Input(
+                    "threshold",
+                    optional=True,
+                    default=-1.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The lowest score, a cosine similarity; -1 keeps every image.",
+                ),
+                io.Combo.Input(
+                    "resize",
+                    optional=True,
+                    options=list(RESIZE_RULES),
+                    default="crop",
+                    tooltip="How the images get the size of the first one, to be one batch: crop the rest away, pad "
+                    "with black, or stretch.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="The found images as one batch, best first."),
+                Embeds.Output(
+                    "embeds", tooltip="Their CLIP-H embeddings, for IPAdapter Embeds with a base ViT-H model."
+                ),
+                Embeds.Output("negative_embeds", tooltip="Zeros, the negative that those models are used with."),
+                io.Int.Output("ids", is_output_list=True, tooltip="Their ids in the library."),
+                io.Float.Output("scores", is_output_list=True, tooltip="Their scores, cosine similarities."),
+                io.String.Output("paths", is_output_list=True, tooltip="Their files."),
+                io.String.Output("prompts", is_output_list=True, tooltip="Their prompts; empty where there is none."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: Any) -> str:
+        return library_revision()
+
+    @classmethod
+    def execute(
+        cls,
+        image: torch.Tensor | None = None,
+        text: str = "",
+        image_id: int = 0,
+        clip_vision: Any = None,
+        clip: Any = None,
+        top_k: int = 8,
+        threshold: float = -1.0,
+        resize: str = "crop",
+        **weights: float,
+    ) -> io.NodeOutput:
+        chosen = {name: weights[f"weight_{name}"] for name in WEIGHTS if weights.get(f"weight_{name}", 0.0) > 0}
+        with opened_library() as library:
+            hits = library.search(
+                text if text.strip() else None,
+                image=None if image is None else _pixels(image),
+                image_id=image_id or None,
+                weights=chosen,
+                top_k=top_k,
+                threshold=threshold if threshold > -1 else None,
+                encoders=connected_encoders(clip, clip_vision),
+            )
+            if not hits:
+                return _nothing(_why_nothing(library, threshold))
+            vectors = library.image_vectors([hit.id for hit in hits])
+        found, pictures = _read(hits)
+        if not found:
+            return _nothing(
+                f"{len(hits)} images were found, but none of their files can be read, such as {hits[0].path}. See that "
+                "their drive is connected."
+            )
+        embeds: tuple[Any, Any]
+        if missing := [hit.id for hit in found if hit.id not in vectors]:
+            pending = (
+                f"The clip_h vectors of {len(missing)} found images are pending, such as image {missing[0]}. Index "
+            )
+            pending += "their folder with CLIP ViT-H connected."
+            embeds = (ExecutionBlocker(pending), ExecutionBlocker(pending))
+        else:
+            embeds = conditioning.embeds([vectors[hit.id] for hit in found])
+        return io.NodeOutput(
+            resized(pictures, resize),
+            *embeds,
+            [hit.id for hit in found],
+            [hit.score for hit in found],
+            [hit.path for hit in found],
+            [hit.prompt or "" for hit in found],
+            ui=ui.PreviewText("\n".join(f"{hit.score:.3f}  {hit.id}  {Path(hit.path).name}" for hit in found)),
+        )
+
+
+def _pixels(image: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """An IMAGE as RGB pixels, uint8, shape (n, height, width, 3)."""
+    return (image[..., :3].float().cpu().numpy() * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def _why_nothing(library: Library, threshold: float) -> str:
+    """In words why a search found nothing. Raises SearchError for a library that has nothing to find."""
+    status = library.status()
+    if status.images == 0:
+        raise SearchError(
+            "The library is empty. Index a folder with the Diffusion Toolkit Indexer first, for example output."
+        )
+    if threshold > -1:
+        return f"No image has a score of {threshold:g} or more. Lower the threshold."
+    pending = [f"{count} in {space}" for space, count in status.pending.items() if count]
+    raise SearchError(
+        f"None of the {status.images} images has all the embeddings that this search weighs. Pending are "
+        f"{', '.join(pending) or 'none'}: index with the models connected that make them, or set other weights."
+    )
+
+
+def _nothing(message: str) -> io.NodeOutput:
+    return io.NodeOutput(
+        *[ExecutionBlocker(message)] * 3, *[[ExecutionBlocker(message)]] * 4, ui=ui.PreviewText(message)
+    )
+
+
+def _read(hits: list[SearchHit]) -> tuple[list[SearchHit], list[Image.Image]]:
+    """The hits whose files can be read, and their pictures."""
+    found: list[SearchHit] = []
+    pictures: list[Image.Image] = []
+    for hit in hits:
+        model_management.throw_exception_if_processing_interrupted()
+        try:
+            pictures.append(read_rgb(hit.path))
+        except ImageError as error:
+            logger.warning("Left out of the search: %s: %s", hit.path, error)
+        else:
+            found.append(hit)
+    return found, pictures

@@ -1,0 +1,182 @@
+"""The pack as a guest in a ComfyUI server: what it shows, may read and leaves to others, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NODES = ("DiffusionToolkitIndexer", "DiffusionToolkitSearch", "DiffusionToolkitLoader")
+PACK = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def dead_comfyui(start_comfyui: Callable[..., Any], tmp_path_factory: Any) -> Any:
+    """A ComfyUI whose database is not there."""
+    url = "postgresql://nobody@127.0.0.1:9/nothing"
+    with start_comfyui(tmp_path_factory.mktemp("dead_comfyui"), DIFFUSION_TOOLKIT_DATABASE_URL=url) as running:
+        yield running
+
+
+def test_nodes_show_where_postgresql_cannot_start(dead_comfyui: Any) -> None:
+    assert set(NODES) <= set(dead_comfyui.get("/object_info"))
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [(NODES[0], {"folder": "output"}), (NODES[1], {"text": "a fox"}), (NODES[2], {"image_id": 1})],
+)
+def test_stopped_database_is_an_error_that_says_what_to_do(
+    dead_comfyui: Any, plain_graph: Any, node: str, inputs: dict[str, Any]
+) -> None:
+    graph = plain_graph()
+    if node == NODES[2]:
+        inputs = {**inputs, "embedding_type": "auto"}
+    graph.observe_list("never", graph.add(node, **inputs)(0))
+    error = dead_comfyui.run(graph).error
+    assert "No connection to PostgreSQL database nothing on 127.0.0.1" in error
+    assert "see that the server runs and run again" in error
+
+
+def test_import_costs_nothing_and_opens_nothing(dead_comfyui: Any, quick_comfyui: Any) -> None:
+    for comfyui in (dead_comfyui, quick_comfyui):
+        log = comfyui.log.read_text(errors="replace")
+        seconds = re.search(r"([\d.]+) seconds: .*my images, 5 embeddings", log)
+        assert seconds is not None, log[-3000:]
+        assert float(seconds[1]) < 1.0
+        opened = log.find("Opened ")
+        assert opened == -1 or opened > log.find("To see the GUI")
+
+
+def test_everything_has_a_tooltip_and_a_help_page(quick_comfyui: Any) -> None:
+    shown = quick_comfyui.get("/object_info")
+    locale = json.loads((PACK / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for name in NODES:
+        node = shown[name]
+        assert node["category"] == "Diffusion Toolkit"
+        assert node["search_aliases"]
+        assert node["description"]
+        inputs = {**node["input"].get("required", {}), **node["input"].get("optional", {})}
+        for input_name, (_, options) in inputs.items():
+            assert options.get("tooltip"), (name, input_name)
+        assert all(node["output_tooltips"]), name
+        page = (PACK / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        for input_name in inputs:
+            assert f"`{input_name}`" in page, (name, input_name)
+        for output_name in node["output_name"]:
+            assert f"`{output_name}`" in page, (name, output_name)
+        assert locale[name]["display_name"] == node["display_name"]
+        assert set(locale[name]["inputs"]) == set(inputs)
+
+
+def test_contract_of_ids_and_inputs(quick_comfyui: Any) -> None:
+    shown = quick_comfyui.get("/object_info")
+    loader, search, indexer = (shown[name] for name in (NODES[2], NODES[1], NODES[0]))
+    assert loader["output"][0] == "CONDITIONING"
+    assert loader["output"] == [
+        "CONDITIONING", "CONDITIONING", "EMBEDS", "EMBEDS", "STRING", "STRING", "INT", "INT",
+    ]  # fmt: skip
+    assert set(loader["input"]["required"]) == {"image_id", "embedding_type"}
+    assert set(loader["input"]["optional"]) == {"clip", "conditioning"}
+    assert search["output"] == ["IMAGE", "EMBEDS", "EMBEDS", "INT", "FLOAT", "STRING", "STRING"]
+    assert search["output_is_list"] == [False, False, False, True, True, True, True]
+    weights = {f"weight_{name}" for name in ("bge", "bge_negative", "clip_h", "clip_l", "clip_g")}
+    others = {"image", "text", "image_id", "clip_vision", "clip", "top_k", "threshold", "resize"}
+    assert set(search["input"]["optional"]) == weights | others
+    wanted = {"folder", "recursive", "clip", "clip_vision", "keep_conditioning", "reindex"}
+    assert {*indexer["input"]["required"], *indexer["input"]["optional"]} == wanted
+    assert indexer["output_node"]
+
+
+def test_locales_help_and_templates_are_served(quick_comfyui: Any) -> None:
+    locale = quick_comfyui.get("/i18n")["en"]["nodeDefs"]
+    assert set(NODES) <= set(locale)
+    templates = quick_comfyui.get("/workflow_templates")
+    own = next(names for pack, names in templates.items() if "my images" in pack)
+    assert len(own) == 3
+
+
+def test_folder_outside_the_roots_is_refused_with_how_to_allow_it(
+    quick_comfyui: Any, plain_graph: Any, tmp_path: Path, save_png: Any
+) -> None:
+    save_png(tmp_path / "elsewhere.png", 1, "a secret")
+    link = quick_comfyui.output / "way out"
+    link.symlink_to(tmp_path)
+    for folder in (str(tmp_path), "output/../..", "output/way out", "elsewhere", "input/../../../etc"):
+        graph = plain_graph()
+        graph.add("DiffusionToolkitIndexer", folder=folder)
+        error = quick_comfyui.run(graph).error
+        assert error is not None, folder
+        assert "roots = [" in error or "begins with output or input" in error
+    link.unlink()
+
+
+def test_missing_folder_is_an_error(quick_comfyui: Any, plain_graph: Any) -> None:
+    graph = plain_graph()
+    graph.add("DiffusionToolkitIndexer", folder="output/no such folder")
+    assert "There is no folder or file" in (quick_comfyui.run(graph).error or "")
+
+
+def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
+    quick_comfyui: Any, plain_graph: Any, save_png: Any, tiny_weights: Path
+) -> None:
+    from toolkit_core.library import Library
+
+    folder = quick_comfyui.output / "interrupted"
+    for number in range(300):
+        save_png(folder / f"{number}.png", 5000 + number, f"prompt {number}", "", (64, 64))
+
+    def indexed() -> int:
+        with library.database.transaction() as connection:
+            row = connection.execute("SELECT count(*) FROM image_file WHERE path LIKE '%interrupted%'").fetchone()
+        assert row is not None
+        return row[0]
+
+    with Library.open(quick_comfyui.home, weights=[tiny_weights]) as library:
+        graph = plain_graph()
+        graph.add("DiffusionToolkitIndexer", folder="output/interrupted")
+        id = quick_comfyui.queue(graph)
+        while indexed() == 0:
+            time.sleep(0.02)
+        quick_comfyui.post("/interrupt")
+        job = quick_comfyui.wait(id)
+        assert job.interrupted
+        done = indexed()
+        assert 0 < done < 300
+        again = quick_comfyui.done(graph).texts["DiffusionToolkitIndexer"]
+        assert again.startswith(f"{300 - done} new, 0 changed, 0 moved, {done} unchanged, 0 failed")
+        assert indexed() == 300
+
+
+def test_indexing_does_not_starve_the_web_server(quick_comfyui: Any, plain_graph: Any, save_png: Any) -> None:
+    folder = quick_comfyui.output / "busy"
+    for number in range(60):
+        save_png(folder / f"{number}.png", 9000 + number, f"busy prompt {number}", "", (1024, 1024))
+    graph = plain_graph()
+    graph.add("DiffusionToolkitIndexer", folder="output/busy")
+    waits: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            started = time.monotonic()
+            quick_comfyui.get("/prompt")
+            waits.append(time.monotonic() - started)
+            time.sleep(0.02)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        quick_comfyui.done(graph)
+    finally:
+        over.set()
+        asking.join()
+    assert len(waits) > 20
+    assert max(waits) < 1.0
+    assert sorted(waits)[len(waits) // 2] < 0.1
