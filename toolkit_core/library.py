@@ -96,8 +96,7 @@ class Library:
         recursive: with the folders below them, at any depth. reindex: read unchanged files again, too.
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
-        An exception out of `progress` stops the run; what is done stays. Raises ImageError for a path that does not
-        exist, DatabaseError.
+        An exception out of `progress` stops the run; what is done stays. Raises PathNotFound, DatabaseError.
         """
         from .indexing import Indexer
 
