@@ -148,7 +148,10 @@ class ClipConditioning:
     def encode(self, text: str) -> Conditioning:
         model_management.throw_exception_if_processing_interrupted()
         with torch.inference_mode():
-            return self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
+            try:
+                return self._clip.encode_from_tokens_scheduled(self._clip.tokenize(text))
+            finally:
+                self._clip.cond_stage_model.reset_clip_options()
 
     def probe(self) -> Vectors:
         what = f"conditioning at layer {self._clip.layer_idx}"

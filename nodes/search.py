@@ -68,7 +68,7 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="CLIP ViT-H/14, for the picture. Without it, a file in the clip_vision folder is used.",
+                    tooltip="CLIP ViT-H/14, for the picture. Without it, one in the clip_vision folder is used.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip="For a text that is searched by CLIP-L or CLIP-G."),
                 *(

@@ -115,6 +115,19 @@ def test_patched_clip_is_refused_and_nothing_is_mixed(indexed: Indexed, make_gra
     with indexed.library.database.transaction() as connection:
         row = connection.execute("SELECT count(*), count(clip_g_embedding) FROM image WHERE path LIKE '%new.png'")
         assert row.fetchone() == (1, 0)
+    graph = make_graph()
+    loaded = graph.add("DiffusionToolkitLoader", image_id=new_id(indexed), embedding_type="auto", clip=graph.clip)
+    graph.observe("pending", loaded(0))
+    error = indexed.comfyui.run(graph).error
+    assert "The clip_g vector of the prompt of image" in error
+    assert "is pending. Index its folder with a CLIP connected that has clip_g" in error
+
+
+def new_id(indexed: Indexed) -> int:
+    with indexed.library.database.transaction() as connection:
+        row = connection.execute("SELECT id FROM image_file WHERE path LIKE '%new.png'").fetchone()
+    assert row is not None
+    return row[0]
 
 
 def test_clip_with_neither_l_nor_g_is_an_error(indexed: Indexed, make_graph: Any) -> None:

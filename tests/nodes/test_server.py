@@ -129,7 +129,7 @@ def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
     from toolkit_core.library import Library
 
     folder = quick_comfyui.output / "interrupted"
-    for number in range(300):
+    for number in range(200):
         save_png(folder / f"{number}.png", 5000 + number, f"prompt {number}", "", (64, 64))
 
     def indexed() -> int:
@@ -148,15 +148,15 @@ def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
         job = quick_comfyui.wait(id)
         assert job.interrupted
         done = indexed()
-        assert 0 < done < 300
+        assert 0 < done < 200
         again = quick_comfyui.done(graph).texts["DiffusionToolkitIndexer"]
-        assert again.startswith(f"{300 - done} new, 0 changed, 0 moved, {done} unchanged, 0 failed")
-        assert indexed() == 300
+        assert again.startswith(f"{200 - done} new, 0 changed, 0 moved, {done} unchanged, 0 failed")
+        assert indexed() == 200
 
 
 def test_indexing_does_not_starve_the_web_server(quick_comfyui: Any, plain_graph: Any, save_png: Any) -> None:
     folder = quick_comfyui.output / "busy"
-    for number in range(60):
+    for number in range(30):
         save_png(folder / f"{number}.png", 9000 + number, f"busy prompt {number}", "", (1024, 1024))
     graph = plain_graph()
     graph.add("DiffusionToolkitIndexer", folder="output/busy")

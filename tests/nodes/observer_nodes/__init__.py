@@ -123,7 +123,7 @@ class TinySdxl(io.ComfyNode):
 
 
 class ClipWithoutLOrG(io.ComfyNode):
-    """The CLIP of an SD2 model: one text encoder, CLIP-H, here of two layers."""
+    """The CLIP of an SD2 model: one text encoder, CLIP-H, here of three layers."""
 
     @classmethod
     def define_schema(cls):
@@ -136,7 +136,7 @@ class ClipWithoutLOrG(io.ComfyNode):
             clip = comfy.text_encoders.sd2_clip.SD2ClipModel
             tokenizer = comfy.text_encoders.sd2_clip.SD2Tokenizer
 
-        small = {"num_hidden_layers": 2, "intermediate_size": 64}
+        small = {"num_hidden_layers": 3, "intermediate_size": 64}
         return io.NodeOutput(comfy.sd.CLIP(Target, model_options={"clip_h_model_config": small}))
 
 
