@@ -17,9 +17,9 @@ from rich.logging import RichHandler
 from . import report
 from .errors import SearchError, ToolkitError
 from .library import Library, locate_weights
-from .records import to_json
+from .records import IndexReport, to_json
 from .settings import Settings, load_settings
-from .spaces import EMBEDDINGS
+from .spaces import EMBEDDINGS, SPACES
 
 app = typer.Typer(
     help="Five embeddings for every generated image, in PostgreSQL with pgvector.",
@@ -82,12 +82,27 @@ def index(
     )
     with _library(settings) as opened, report.progress_bars(err) as progress:
         done = opened.index(folders, progress)
-    if as_json:
-        _print_json(to_json(done))
-    else:
-        report.print_index_report(out, done)
-    if done.refused:
-        raise typer.Exit(1)
+    _show_report(done, as_json)
+
+
+@app.command()
+def reindex(
+    space: Annotated[str, typer.Argument(help=f"The space to fill anew: {', '.join(SPACES)}.")],
+    weights: Weights = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make all vectors of a space anew, after its model was changed."""
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    with _library(settings) as opened, report.progress_bars(err) as progress:
+        done = opened.reindex(space, progress)
+    _show_report(done, as_json)
 
 
 @app.command()
@@ -237,6 +252,16 @@ def main() -> None:
 def _library(settings: Settings) -> Iterator[Library]:
     with Library(settings, on_wait=lambda message: err.print(message, markup=False)) as opened:
         yield opened
+
+
+def _show_report(done: IndexReport, as_json: bool) -> None:
+    """A space whose weights cannot be used makes it exit code 1; one without weights is only pending."""
+    if as_json:
+        _print_json(to_json(done))
+    else:
+        report.print_index_report(out, done)
+    if done.refused:
+        raise typer.Exit(1)
 
 
 def _weight(item: str) -> tuple[str, float]:

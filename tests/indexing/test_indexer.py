@@ -18,10 +18,10 @@ import pytest
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import load_file, save_file
 
-from toolkit_core.errors import EncoderMismatch, ImageNotFound
+from toolkit_core.errors import EncoderMismatch, ImageNotFound, SearchError, WeightsMissing
 from toolkit_core.library import Library
 from toolkit_core.records import Progress
-from toolkit_core.spaces import EMBEDDINGS
+from toolkit_core.spaces import EMBEDDINGS, SPACES
 
 MakePicture = Callable[..., Path]
 
@@ -247,11 +247,32 @@ def test_other_weights_are_refused_and_the_other_spaces_go_on(
         assert report.new == 1
         assert list(report.refused) == ["clip_l"]
         assert report.pending == {"bge": 0, "clip_h": 0, "clip_l": 1, "clip_g": 0}
-        assert "re-embed that space" in report.refused["clip_l"]
+        assert "`diffusion-toolkit reindex clip_l`" in report.refused["clip_l"]
         with pytest.raises(EncoderMismatch):
             changed.search("a fox", weights={"clip_l": 1})
     report = library.index([make_picture("c.png", "a crow")])
     assert sum(report.pending.values()) == 0
+    before = library.embeddings(1)
+    with Library.open(home, library=schema, weights=[other]) as changed:
+        report = changed.reindex("clip_l")
+        assert (report.embedded["clip_l"], sum(report.pending.values()), report.refused) == (4, 0, {})
+        assert changed.search("a fox", weights={"clip_l": 1}, top_k=1)[0].prompt == "a fox"
+        after = changed.embeddings(1)
+    assert not np.allclose(before["clip_l"], after["clip_l"], atol=1e-2)
+    assert np.array_equal(before["clip_g"], after["clip_g"])
+    assert list(library.index([]).refused) == [], "nothing is pending, so nothing is asked of the old weights"
+
+
+def test_reindex_without_weights_drops_nothing(
+    home: Path, schema: str, library: Library, make_picture: MakePicture
+) -> None:
+    library.index([make_picture("a.png", "a fox")])
+    with Library.open(home, library=schema, weights=["/nowhere"]) as bare:
+        with pytest.raises(WeightsMissing):
+            bare.reindex("clip_h")
+        with pytest.raises(SearchError, match="'smell' is no space"):
+            bare.reindex("smell")
+    assert library.status().pending == dict.fromkeys(SPACES, 0)
 
 
 def test_truncated_weights_are_refused_with_their_name(
