@@ -188,7 +188,7 @@ def _batch_size(sizes: dict[str, int], patcher: Any) -> int:
 def _lacking(space: str, name: str) -> EncoderSource:
     def source() -> Encoder:
         raise WeightsMissing(
-            f"{name} has no {space.replace('_', '-').upper()}. Connect the CLIP of an SDXL or SD3 model: they have both."
+            f"{name} has no {space.replace('_', '-').upper()}. Connect that of an SDXL or SD3 model: they have both."
         )
 
     return source

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..toolkit_core.encoders.pixels import open_rgb
 from ..toolkit_core.errors import ImageError
-from ..toolkit_core.indexing.decode import open_rgb
 
 Size = tuple[int, int]
 

@@ -74,11 +74,17 @@ def library(home: Path, schema: str, tiny_weights: Path) -> Iterator[Library]:
 
 
 @pytest.fixture
-def make_picture(tmp_path: Path) -> MakePicture:
+def pictures(tmp_path: Path) -> Path:
+    """The folder that `make_picture` writes to."""
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
+def make_picture(pictures: Path) -> MakePicture:
     """Writes a PNG of seeded coarse noise, with an A1111 text if there is a prompt."""
 
     def make(name: str, prompt: str | None = None, negative: str | None = None, seed: int | None = None) -> Path:
-        path = tmp_path / "pictures" / name
+        path = pictures / name
         path.parent.mkdir(parents=True, exist_ok=True)
         chosen = seed if seed is not None else next(_numbers) + 1_000_000
         coarse = np.random.default_rng(chosen).integers(0, 256, (6, 8, 3), dtype=np.uint8)

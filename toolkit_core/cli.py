@@ -17,9 +17,9 @@ from rich.logging import RichHandler
 from . import report
 from .errors import SearchError, ToolkitError
 from .library import Library, locate_weights
-from .records import to_json
+from .records import IndexReport, to_json
 from .settings import Settings, load_settings
-from .spaces import EMBEDDINGS
+from .spaces import EMBEDDINGS, SPACES
 
 app = typer.Typer(
     help="Five embeddings for every generated image, in PostgreSQL with pgvector.",
@@ -49,7 +49,7 @@ DatabaseUrl = Annotated[
 ]
 LibraryName = Annotated[str | None, typer.Option("--library", help="Which library on that server (a schema).")]
 Weights = Annotated[
-    list[Path], typer.Option(help="A folder to look for weights in; may be given again.", show_default=False)
+    list[Path] | None, typer.Option(help="A folder to look for weights in; may be given again.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str | None, typer.Option(help="Device of the encoders: cpu, cuda:0, mps…")]
@@ -68,7 +68,7 @@ def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Lo
 @app.command()
 def index(
     folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth, or files.")],
-    weights: Weights = [],  # noqa: B006 - typer reads it, nobody writes it
+    weights: Weights = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
     library: LibraryName = None,
@@ -78,16 +78,31 @@ def index(
 ) -> None:
     """Bring the library up to date with folders: read, embed and store what is new or changed."""
     settings = load_settings(
-        home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
     )
     with _library(settings) as opened, report.progress_bars(err) as progress:
         done = opened.index(folders, progress)
-    if as_json:
-        _print_json(to_json(done))
-    else:
-        report.print_index_report(out, done)
-    if done.refused:
-        raise typer.Exit(1)
+    _show_report(done, as_json)
+
+
+@app.command()
+def reindex(
+    space: Annotated[str, typer.Argument(help=f"The space to fill anew: {', '.join(SPACES)}.")],
+    weights: Weights = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make all vectors of a space anew, after its model was changed."""
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    with _library(settings) as opened, report.progress_bars(err) as progress:
+        done = opened.reindex(space, progress)
+    _show_report(done, as_json)
 
 
 @app.command()
@@ -98,12 +113,12 @@ def search(
         int | None, typer.Option("--id", help="An image of the library to find similar ones to.")
     ] = None,
     weight: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help=f"SPACE=W, may be given again. Spaces: {', '.join(EMBEDDINGS)}.", show_default=False),
-    ] = [],  # noqa: B006
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many images.")] = 20,
     threshold: Annotated[float | None, typer.Option(help="The lowest score, a cosine similarity.")] = None,
-    weights: Weights = [],  # noqa: B006
+    weights: Weights = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
     library: LibraryName = None,
@@ -113,9 +128,9 @@ def search(
 ) -> None:
     """Find images by a text, a picture, or an image of the library; or by several, weighted."""
     settings = load_settings(
-        home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
     )
-    counted = dict(_weight(item) for item in weight)
+    counted = dict(_weight(item) for item in weight or ())
     with _library(settings) as opened:
         hits = opened.search(text, image=image, image_id=image_id, weights=counted, top_k=top_k, threshold=threshold)
     if as_json:
@@ -183,14 +198,14 @@ def demo(
 @models_app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    weights: Weights = [],  # noqa: B006
+    weights: Weights = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """List what each space needs, where it was looked for, and what is missing; download it; write tiny ones to try."""
     if context.invoked_subcommand is not None:
         return
-    locations = locate_weights(load_settings(home, weights=weights))
+    locations = locate_weights(load_settings(home, weights=weights or ()))
     if as_json:
         _print_json({name: to_json(location) for name, location in locations.items()})
     else:
@@ -199,13 +214,13 @@ def models(
 
 @models_app.command()
 def download(
-    spaces: Annotated[list[str], typer.Argument(help="bge, clip_h; both if none is named.")] = [],  # noqa: B006
+    spaces: Annotated[list[str] | None, typer.Argument(help="bge, clip_h; both if none is named.")] = None,
     home: Home = None,
 ) -> None:
     """Get BGE and CLIP-H from the Hugging Face hub, about 5.3 GB; a broken download is resumed."""
     from .encoders.download import download as download_weights
 
-    with report.progress_bars(err) as progress:
+    with report.download_bars(err) as progress:
         written = download_weights(spaces or ["bge", "clip_h"], load_settings(home).downloads, progress)
     for path in written:
         out.print(f"{path}", markup=False)
@@ -237,6 +252,16 @@ def main() -> None:
 def _library(settings: Settings) -> Iterator[Library]:
     with Library(settings, on_wait=lambda message: err.print(message, markup=False)) as opened:
         yield opened
+
+
+def _show_report(done: IndexReport, as_json: bool) -> None:
+    """A space whose weights cannot be used makes it exit code 1; one without weights is only pending."""
+    if as_json:
+        _print_json(to_json(done))
+    else:
+        report.print_index_report(out, done)
+    if done.refused:
+        raise typer.Exit(1)
 
 
 def _weight(item: str) -> tuple[str, float]:

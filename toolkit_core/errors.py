@@ -25,6 +25,10 @@ class EncoderMismatch(EncoderError):
     """An encoder's weights are not those that made the vectors a library already holds."""
 
 
+class PathNotFound(ToolkitError):
+    """A folder or file that was named does not exist."""
+
+
 class ImageError(ToolkitError):
     """A file cannot be read as a picture."""
 

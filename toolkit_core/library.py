@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .database import Database, images, revision, vectors
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
-from .errors import ImageNotFound
+from .errors import ImageNotFound, SearchError
 from .records import ImageRecord, IndexReport, LibraryStatus, Progress, SearchHit
 from .settings import Settings, load_settings
 from .space_encoders import EncoderSource, SpaceEncoders
@@ -96,13 +96,28 @@ class Library:
         recursive: with the folders below them, at any depth. reindex: read unchanged files again, too.
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
-        An exception out of `progress` stops the run; what is done stays. Raises ImageError for a path that does not
-        exist, DatabaseError.
+        An exception out of `progress` stops the run; what is done stays. Raises PathNotFound, DatabaseError.
         """
         from .indexing import Indexer
 
         own = self._encoders.connected(encoders or {})
         return Indexer(self.database, own, progress, recursive=recursive, reindex=reindex, keep=keep).run(paths)
+
+    def reindex(self, space: str, progress: Callable[[Progress], None] | None = None) -> IndexReport:
+        """Make a space's vectors anew with the weights that are found now, which become the library's own.
+
+        The weights are loaded before anything is dropped; meanwhile the space is searched as far as it is filled. A run
+        that ends early is taken up by the next `index`. Raises SearchError for a name that is no space, EncoderError,
+        DatabaseError.
+        """
+        if space not in SPACES:
+            raise SearchError(f"{space!r} is no space. There are {', '.join(SPACES)}.")
+        self._make_encoder(space).load()
+        with self.database.transaction() as connection:
+            vectors.drop(connection, SPACES[space])
+            revision.bump(connection)
+        self._encoders.forget(space)
+        return self.index([], progress)
 
     def search(
         self,

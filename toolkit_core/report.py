@@ -7,9 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as ProgressBars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from .encoders.weights import WeightsLocation
@@ -27,14 +35,30 @@ def progress_bars(console: Console) -> Iterator[Callable[[Progress], None]]:
     """One bar a stage while the block runs; the block is given the callback that moves them."""
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ProgressBars(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
+        yield _Tasks(bars, lambda progress: progress.stage)
 
-        def show(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total)
-            bars.update(tasks[progress.stage], completed=progress.done, total=progress.total)
 
-        yield show
+@contextmanager
+def download_bars(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """One bar a file, in bytes, while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with ProgressBars(*columns, TimeRemainingColumn(), console=console) as bars:
+        yield _Tasks(bars, lambda progress: progress.item or progress.stage)
+
+
+class _Tasks:
+    """The bars of a display, each made when its name first comes up."""
+
+    def __init__(self, bars: ProgressBars, name: Callable[[Progress], str]) -> None:
+        self._bars = bars
+        self._name = name
+        self._ids: dict[str, TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        name = self._name(progress)
+        if name not in self._ids:
+            self._ids[name] = self._bars.add_task(name, total=progress.total)
+        self._bars.update(self._ids[name], completed=progress.done, total=progress.total)
 
 
 def print_index_report(console: Console, report: IndexReport) -> None:
@@ -58,7 +82,8 @@ def print_hits(console: Console, hits: Sequence[SearchHit]) -> None:
         console.print("Nothing found. See `diffusion-toolkit status` for what is indexed.")
         return
     names = list(hits[0].scores)
-    table = Table("id", "score", *(names if len(names) > 1 else ()), "path", "prompt")
+    path = Column("path", overflow="fold", ratio=1)
+    table = Table("id", "score", *(names if len(names) > 1 else ()), path, Column("prompt", ratio=1))
     for hit in hits:
         scores = [f"{hit.scores[name]:.3f}" for name in names] if len(names) > 1 else []
         table.add_row(str(hit.id), f"{hit.score:.3f}", *scores, Text(printable(hit.path)), shortened(hit.prompt))

@@ -55,6 +55,11 @@ class SpaceEncoders:
                 vectors.adopt_encoder(connection, SPACES[space], encoder.name, encoder.probe())
         self._check(encoder)
 
+    def forget(self, space: str) -> None:
+        """Make and check the encoder of a space anew on its next use."""
+        if space in self._admitted:
+            self._admitted.pop(space).unload()
+
     def unload(self) -> None:
         """Drop the weights of every encoder."""
         for encoder in self._admitted.values():
@@ -89,6 +94,6 @@ class SpaceEncoders:
         if not agreement.same:
             raise EncoderMismatch(
                 f"The {encoder.space} vectors of this library were made by {record.name!r}; {encoder.name!r} gives "
-                f"others ({agreement}). Use {record.name!r}, or re-embed that space, or index into another library "
-                "(--library NAME)."
+                f"others ({agreement}). Use {record.name!r}; or re-embed that space with `diffusion-toolkit reindex "
+                f"{encoder.space}`; or use another library (`library` in settings.toml, or --library NAME)."
             )

@@ -192,6 +192,18 @@ def test_server_without_pgvector_says_how_to_get_it(database: Database) -> None:
         Database.external(url, "library")
 
 
+def test_old_pgvector_is_refused_with_both_versions(database: Database) -> None:
+    """The version that the server reports is set back; an old pgvector for this PostgreSQL cannot be had here."""
+    with database.autocommit() as connection:
+        connection.execute("CREATE DATABASE dated")
+    url = make_conninfo(database.connection_string(), dbname="dated")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        connection.execute("UPDATE pg_extension SET extversion = '0.8.3' WHERE extname = 'vector'")
+    with pytest.raises(DatabaseError, match=r"pgvector 0\.8\.3; 0\.8\.4 or newer"):
+        Database.external(url, "library")
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

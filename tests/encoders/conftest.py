@@ -170,7 +170,7 @@ def ask_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict
         ran = subprocess.run(
             [sys.executable, str(script), question, str(folder / "given.json"), str(folder / "answer.npz")],
             cwd=comfyui,
-            env={**os.environ, "PYTHONPATH": str(comfyui)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(comfyui), os.environ.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             timeout=240,

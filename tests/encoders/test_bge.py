@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from toolkit_core.encoders.bge import QUERY_PREFIX, BgeEncoder
+from toolkit_core.encoders.prompt_text import plain_prompt
 from toolkit_core.encoders.tiny import SEED
 from toolkit_core.encoders.tiny_bge import tiny_bert
 from toolkit_core.errors import EncoderError
@@ -26,7 +27,7 @@ def _torch_reference(folder: Path, texts: list[str]) -> np.ndarray:
     rows: list[np.ndarray] = []
     with torch.inference_mode():
         for text in texts:
-            inputs = tokenizer(text, truncation=True, max_length=512, return_tensors="pt")
+            inputs = tokenizer(plain_prompt(text), truncation=True, max_length=512, return_tensors="pt")
             rows.append(torch.nn.functional.normalize(model(**inputs).last_hidden_state[:, 0], dim=1).numpy())
     return np.concatenate(rows)
 
@@ -59,6 +60,13 @@ def test_a_query_gets_the_prefix_and_a_stored_text_none(tiny_weights: Path) -> N
         encoder.encode_query("a red fox"), encoder.encode([QUERY_PREFIX + "a red fox"])[0], atol=1e-6
     )
     assert not np.allclose(encoder.encode_query("a red fox"), encoder.encode(["a red fox"])[0], atol=1e-3)
+
+
+def test_attention_syntax_does_not_change_a_vector(tiny_weights: Path) -> None:
+    encoder = BgeEncoder(tiny_weights / "bge", "cpu")
+    plain, weighted = encoder.encode(["a red fox, snow", "a (red fox:1.3), ((snow)) <lora:fur:0.8>"])
+    np.testing.assert_allclose(plain, weighted, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_query("(fox:1.2)"), encoder.encode_query("fox"), atol=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "\0", "\ud800 lone surrogate", "(" * 100_000, "x" * 100_000, "🦊" * 1000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, PngImagePlugin
 from safetensors.numpy import load_file, save_file
 
-from toolkit_core.errors import EncoderMismatch, ImageNotFound
+from toolkit_core.errors import EncoderMismatch, ImageNotFound, SearchError, WeightsMissing
 from toolkit_core.library import Library
 from toolkit_core.records import Progress
-from toolkit_core.spaces import EMBEDDINGS
+from toolkit_core.spaces import EMBEDDINGS, SPACES
 
 MakePicture = Callable[..., Path]
 
@@ -33,7 +35,7 @@ def content(library: Library) -> dict[str, tuple[Any, ...]]:
     """Everything that is stored, by path; without ids and times, which no two runs share."""
     names = ", ".join(f"{e.view_column}::text" for e in EMBEDDINGS.values())
     found = rows(library, f"SELECT path, prompt, negative_prompt, seed, width, error, content_hash, {names} FROM image")
-    return {path: values for path, *values in found}
+    return {path: tuple(values) for path, *values in found}
 
 
 def id_of(library: Library, path: Path) -> int:
@@ -67,10 +69,12 @@ def test_unchanged_folder_loads_no_weights(
     assert (report.unchanged, report.skipped, report.refused) == (1, {}, {})
 
 
-def test_texts_are_embedded_once_however_many_images_share_them(library: Library, make_picture: MakePicture) -> None:
+def test_texts_are_embedded_once_however_many_images_share_them(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
     for n in range(5):
-        path = make_picture(f"{n}.png", "the same prompt", "the same negative")
-    report = library.index([path.parent])
+        make_picture(f"{n}.png", "the same prompt", "the same negative")
+    report = library.index([pictures])
     assert (report.new, report.embedded["bge"], report.embedded["clip_l"]) == (5, 2, 2)
     assert rows(library, "SELECT count(DISTINCT prompt_id) FROM image_file") == [(1,)]
 
@@ -91,6 +95,36 @@ def test_stored_vectors_are_the_encoders_own(library: Library, make_picture: Mak
         assert np.allclose(stored[name], expected, rtol=2e-3, atol=2e-3), name
     negative = library._encoders.text("bge").encode(["blurry"])[0]
     assert np.allclose(stored["bge_negative"], negative, atol=2e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", [b"new\nline 'quoted\".png", "日本 🦊.png".encode(), b"undecodable \xff\xfe.png"])
+def test_file_of_any_name_is_stored_and_known_again(library: Library, make_picture: MakePicture, name: bytes) -> None:
+    path = make_picture(os.fsdecode(name), "a fox")
+    assert library.index([path.parent]).new == 1
+    [hit] = library.search(image=path)
+    assert (hit.path, Path(hit.path).exists()) == (str(path), True)
+    assert library.index([path.parent]).unchanged == 1
+
+
+@pytest.mark.parametrize("prompt", ["word " * 20_000, "(" * 100_000, "x" * 100_000, "nul \0 and more", "", "   "])
+def test_any_prompt_is_stored_and_embedded(library: Library, make_picture: MakePicture, prompt: str) -> None:
+    path = make_picture("a.png")
+    graph = {
+        "1": {"class_type": "CLIPTextEncode", "inputs": {"text": prompt, "clip": ["9", 0]}},
+        "2": {"class_type": "KSampler", "inputs": {"positive": ["1", 0], "negative": ["1", 0], "seed": 5}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+    }
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("prompt", json.dumps(graph))
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, pnginfo=metadata)
+    report = library.index([path])
+    assert (report.failed, report.refused, sum(report.pending.values())) == ((), {}, 0)
+    record = library.image(id_of(library, path))
+    assert record.embeddings == tuple(EMBEDDINGS)
+    assert record.parameters.seed == 5
 
 
 @pytest.mark.parametrize("renamed", ["b.png", "sub folder/日本.png"])
@@ -213,11 +247,32 @@ def test_other_weights_are_refused_and_the_other_spaces_go_on(
         assert report.new == 1
         assert list(report.refused) == ["clip_l"]
         assert report.pending == {"bge": 0, "clip_h": 0, "clip_l": 1, "clip_g": 0}
-        assert "re-embed that space" in report.refused["clip_l"]
+        assert "`diffusion-toolkit reindex clip_l`" in report.refused["clip_l"]
         with pytest.raises(EncoderMismatch):
             changed.search("a fox", weights={"clip_l": 1})
     report = library.index([make_picture("c.png", "a crow")])
     assert sum(report.pending.values()) == 0
+    before = library.embeddings(1)
+    with Library.open(home, library=schema, weights=[other]) as changed:
+        report = changed.reindex("clip_l")
+        assert (report.embedded["clip_l"], sum(report.pending.values()), report.refused) == (4, 0, {})
+        assert changed.search("a fox", weights={"clip_l": 1}, top_k=1)[0].prompt == "a fox"
+        after = changed.embeddings(1)
+    assert not np.allclose(before["clip_l"], after["clip_l"], atol=1e-2)
+    assert np.array_equal(before["clip_g"], after["clip_g"])
+    assert list(library.index([]).refused) == [], "nothing is pending, so nothing is asked of the old weights"
+
+
+def test_reindex_without_weights_drops_nothing(
+    home: Path, schema: str, library: Library, make_picture: MakePicture
+) -> None:
+    library.index([make_picture("a.png", "a fox")])
+    with Library.open(home, library=schema, weights=["/nowhere"]) as bare:
+        with pytest.raises(WeightsMissing):
+            bare.reindex("clip_h")
+        with pytest.raises(SearchError, match="'smell' is no space"):
+            bare.reindex("smell")
+    assert library.status().pending == dict.fromkeys(SPACES, 0)
 
 
 def test_truncated_weights_are_refused_with_their_name(
@@ -233,9 +288,11 @@ def test_truncated_weights_are_refused_with_their_name(
         assert "clip_h.safetensors" in {**report.skipped, **report.refused}["clip_h"]
 
 
-def test_run_stopped_by_its_progress_keeps_what_is_done(library: Library, make_picture: MakePicture) -> None:
+def test_run_stopped_by_its_progress_keeps_what_is_done(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
     for n in range(70):
-        path = make_picture(f"{n}.png", f"prompt {n}")
+        make_picture(f"{n}.png", f"prompt {n}")
 
     class Cancelled(Exception):
         pass
@@ -245,10 +302,10 @@ def test_run_stopped_by_its_progress_keeps_what_is_done(library: Library, make_p
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        library.index([path.parent], cancel)
+        library.index([pictures], cancel)
     done = library.status().images
     assert 0 < done < 70
-    report = library.index([path.parent])
+    report = library.index([pictures])
     assert (report.unchanged, report.new) == (done, 70 - done)
     assert sum(report.pending.values()) == 0
 
@@ -266,30 +323,30 @@ def index_process(home: Path, schema: str, weights: Path, folder: Path) -> subpr
 
 
 def test_two_indexers_at_once_write_nothing_twice(
-    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture
+    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture, pictures: Path
 ) -> None:
     for n in range(80):
-        path = make_picture(f"{n}.png", f"prompt {n % 20}", f"negative {n % 3}")
-    other = index_process(home, schema, tiny_weights, path.parent)
-    report = library.index([path.parent])
+        make_picture(f"{n}.png", f"prompt {n % 20}", f"negative {n % 3}")
+    other = index_process(home, schema, tiny_weights, pictures)
+    report = library.index([pictures])
     assert other.wait(120) == 0
     assert report.failed == ()
     assert rows(library, "SELECT count(*), count(DISTINCT path) FROM image_file") == [(80, 80)]
     assert rows(library, "SELECT count(*) FROM prompt_text") == [(23,)]
-    assert sum(library.index([path.parent]).pending.values()) == 0
+    assert sum(library.index([pictures]).pending.values()) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
-    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture
+    home: Path, schema: str, tiny_weights: Path, library: Library, make_picture: MakePicture, pictures: Path
 ) -> None:
     for n in range(200):
-        path = make_picture(f"{n:03}.png", f"prompt {n}", "negative", seed=n)
+        make_picture(f"{n:03}.png", f"prompt {n}", "negative", seed=n)
     random = np.random.default_rng(5)
     with Library.open(home, library=f"{schema}_killed", weights=[tiny_weights]) as killed:
         stopped_early = 0
         for _ in range(5):
-            process = index_process(home, f"{schema}_killed", tiny_weights, path.parent)
+            process = index_process(home, f"{schema}_killed", tiny_weights, pictures)
             before = killed.status()
             deadline = time.monotonic() + 60
             # From the first rows on, a kill at a random moment: while files are read, or while texts are embedded.
@@ -299,8 +356,8 @@ def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
             process.send_signal(signal.SIGKILL)
             stopped_early += process.wait() == -signal.SIGKILL
         assert stopped_early > 0
-        killed.index([path.parent])
-        library.index([path.parent])
+        killed.index([pictures])
+        library.index([pictures])
         assert len(content(library)) == 200
         again, undisturbed = content(killed), content(library)
         assert {p: values[:6] for p, values in again.items()} == {p: values[:6] for p, values in undisturbed.items()}
@@ -311,7 +368,7 @@ def test_killed_indexer_and_a_rerun_end_in_the_rows_of_an_undisturbed_run(
 
 
 def test_server_that_dies_in_the_middle_loses_nothing_committed(
-    tmp_path: Path, tiny_weights: Path, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_weights: Path, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil
 
@@ -319,7 +376,7 @@ def test_server_that_dies_in_the_middle_loses_nothing_committed(
 
     monkeypatch.setattr("toolkit_core.database.database.CONNECTION_TIMEOUT", 2.0)
     for n in range(70):
-        path = make_picture(f"{n}.png", f"prompt {n}")
+        make_picture(f"{n}.png", f"prompt {n}")
     home = tmp_path / "home"
 
     def kill_server(progress: Progress) -> None:
@@ -331,9 +388,9 @@ def test_server_that_dies_in_the_middle_loses_nothing_committed(
             psutil.wait_procs(processes, timeout=30)
 
     with Library.open(home, weights=[tiny_weights]) as library, pytest.raises(DatabaseError, match="run again"):
-        library.index([path.parent], kill_server)
+        library.index([pictures], kill_server)
     with Library.open(home, weights=[tiny_weights]) as library:
-        report = library.index([path.parent])
+        report = library.index([pictures])
         assert (report.unchanged > 0, report.unchanged + report.new) == (True, 70)
         assert sum(report.pending.values()) == 0
 

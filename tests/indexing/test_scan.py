@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit_core.errors import ImageError
+from toolkit_core.errors import PathNotFound
 from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, resolve, scan
 from toolkit_core.records import FailedFile
 
@@ -36,7 +36,7 @@ def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_missing_is_named_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"no folder or file .*absent"):
+    with pytest.raises(PathNotFound, match=r"no folder or file .*absent"):
         resolve([tmp_path, tmp_path / "absent"])
 
 

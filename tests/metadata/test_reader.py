@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -153,16 +152,15 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.timeout(60)  # a hang, not a speed: linear work takes a small part of a second
 @pytest.mark.parametrize("keyword", ["parameters", "Dream", "Source", "Description", "prompt"])
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:6]))
-def test_long_runs_of_anything_are_read_in_under_a_second(keyword: str, text: str, png: Build, chunk: Build) -> None:
+def test_long_runs_of_anything_do_not_hang_the_reader(keyword: str, text: str, png: Build, chunk: Build) -> None:
     texts = {"Comment": '{"sampler": "x"}', "Source": "x", "Description": "x", keyword: f"Steps: 1, {text}\n{text}!"}
     data = png(*(chunk(b"tEXt", f"{key}\0{value}".encode()) for key, value in texts.items()))
     block = b"MM\0*\0\0\0\x08\0\x01\x01\x0e\0\x02" + (len(text) + 4).to_bytes(4, "big") + b"\0\0\0\x1a" + bytes(4)
-    begin = time.perf_counter()
     check_types(read_generation_parameters(data))
     check_types(read_generation_parameters(png(chunk(b"eXIf", block + b"abcd" + text.encode()))))
-    assert time.perf_counter() - begin < 1.0
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 10_000])

@@ -1,4 +1,4 @@
-"""The example workflows: their two forms agree, and they run."""
+"""The example workflows run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "example_workflows"
-NAMES = ("index_output_folder", "search_to_ipadapter", "image_of_the_library_to_sampler")
+NAMES = ("Index the output folder", "Search to IPAdapter", "Loader to KSampler")
 
 
 def read(path: Path) -> Any:
@@ -18,25 +18,11 @@ def read(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_forms_are_the_same_graph(name: str) -> None:
-    shown, api = read(EXAMPLES / f"{name}.json"), read(EXAMPLES / "api" / f"{name}.json")
-    links = {link[0]: [str(link[1]), link[2]] for link in shown["links"]}
-    assert {str(node["id"]): node["type"] for node in shown["nodes"]} == {id: n["class_type"] for id, n in api.items()}
-    for node in shown["nodes"]:
-        inputs = api[str(node["id"])]["inputs"]
-        linked = {given["name"]: links[given["link"]] for given in node["inputs"] if given["link"] is not None}
-        assert {name: value for name, value in inputs.items() if isinstance(value, list)} == linked
-        widgets = [value for value in inputs.values() if not isinstance(value, list)]
-        # The browser adds widgets of its own: what to do with a seed, and an upload button.
-        assert [value for value in node["widgets_values"] if value not in ("fixed", "image")] == widgets
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_example_runs(name: str, indexed: Any, make_graph: Any) -> None:
     """With the models that are here: of the checkpoint loader's outputs each comes from a loader of its own."""
     comfyui, graph = indexed.comfyui, make_graph()
     example = read(EXAMPLES / "api" / f"{name}.json")
-    if name == "search_to_ipadapter":
+    if name == "Search to IPAdapter":
         if "IPAdapterEmbeds" not in comfyui.get("/object_info"):
             pytest.skip("there is no IPAdapter_plus beside ComfyUI nor among its custom nodes")
         shutil.copy(indexed.folder / "0.png", comfyui.base / "input" / "example.png")
@@ -70,7 +56,7 @@ def test_example_runs(name: str, indexed: Any, make_graph: Any) -> None:
         graph.nodes[f"e{id}"] = {"class_type": node["class_type"], "inputs": inputs}
     sampler = next((id for id, node in graph.nodes.items() if node["class_type"] == "KSampler"), None)
     if sampler is not None:
-        graph.observe(f"example_{name}", [sampler, 0])
+        graph.observe("example", [sampler, 0])
     comfyui.done(graph)
     if sampler is not None:
-        assert comfyui.tensors(f"example_{name}")["value.samples"].isfinite().all()
+        assert comfyui.tensors("example")["value.samples"].isfinite().all()

@@ -151,9 +151,8 @@ def counts(connection: Connection) -> tuple[int, int, int]:
 
 def _prompts(parameters: GenerationParameters) -> tuple[str | None, str | None]:
     """The two texts that are stored. An image with a prompt and no negative one was made against the empty text."""
-    if parameters.prompt is None:
-        return None, None
-    return storable(parameters.prompt), storable(parameters.negative_prompt or "")
+    prompt, negative = _text(parameters.prompt), _text(parameters.negative_prompt)
+    return prompt, "" if negative is None and prompt is not None else negative
 
 
 def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, int]:

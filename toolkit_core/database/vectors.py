@@ -100,6 +100,12 @@ def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vector
     )
 
 
+def drop(connection: Connection, space: Space) -> None:
+    """Forget a space's vectors and its encoder, so that another one may fill it."""
+    connection.execute(sql.SQL("TRUNCATE {}").format(table(space)))
+    connection.execute("DELETE FROM encoder WHERE space = %s", [space.name])
+
+
 # Only texts that an image has now; only images that could be decoded.
 PENDING_TEXTS = """
     SELECT {columns}

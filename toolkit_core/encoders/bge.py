@@ -14,6 +14,7 @@ from ..errors import EncoderError
 from ..spaces import SPACES
 from .base import TextEncoder, Vectors
 from .batching import batches_by_length
+from .prompt_text import plain_prompt
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def model_file(folder: Path) -> Path | None:
 class BgeEncoder(TextEncoder):
     """BAAI/bge-large-en-v1.5: the CLS token of the last hidden state, L2-normalised, of at most 512 tokens.
 
-    Source: the model card. Stored texts get no prefix, a search text gets QUERY_PREFIX. Texts are embedded as they are
-    given: take `prompt_text.plain_prompt` of a prompt first.
+    Source: the model card. Stored texts get no prefix, a search text gets QUERY_PREFIX. Both are prompts as they were
+    written: of each the `plain_prompt` is embedded.
     """
 
     def __init__(self, path: Path, device: str | None = None) -> None:
@@ -61,19 +62,22 @@ class BgeEncoder(TextEncoder):
         return "not loaded" if self._session is None else self._session.get_providers()[0]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(texts, "")
+
+    def encode_query(self, text: str) -> Vectors:
+        return self._encode([text], QUERY_PREFIX)[0]
+
+    def _encode(self, texts: Sequence[str], prefix: str) -> Vectors:
         vectors = np.empty((len(texts), SPACES[self.space].width), np.float32)
         if not texts:
             return vectors
         with self._lock:
             self.load()
-            token_ids = self._token_ids(texts)
+            token_ids = self._token_ids([prefix + plain_prompt(text) for text in texts])
             budget = _TOKENS_A_BATCH_CPU if self.device == "CPUExecutionProvider" else _TOKENS_A_BATCH_GPU
             for rows in batches_by_length(token_ids, budget):
                 vectors[rows] = self._forward([token_ids[row] for row in rows])
         return self._checked(vectors, len(texts))
-
-    def encode_query(self, text: str) -> Vectors:
-        return self.encode([QUERY_PREFIX + text])[0]
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         # Python strings may hold lone surrogates, which the tokenizer refuses.

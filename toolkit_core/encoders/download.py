@@ -67,7 +67,8 @@ def download(spaces: Sequence[str], folder: Path, progress: OnProgress | None = 
         if space not in SOURCES:
             need = NEEDS.get(space, f"no such space; downloadable are {', '.join(SOURCES)}.")
             raise EncoderError(
-                f"{space} can't be downloaded from here: {need} Point to it with --weights DIR, or in the settings file."
+                f"{space} can't be downloaded from here: {need} "
+                f"Point to it with --weights DIR, or in the settings file."
             )
     written: list[Path] = []
     for space in spaces:
@@ -106,8 +107,8 @@ def _download_file(repository: str, name: str, file: Path, progress: OnProgress 
     except (OSError, HTTPError, http.client.HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(
-            f"{item} could not be downloaded ({reason}). Check the connection to huggingface.co (or HF_ENDPOINT) and the "
-            f"free space of {file.parent}, and run it again: it goes on where it stopped."
+            f"{item} could not be downloaded ({reason}). Check the connection to huggingface.co (or HF_ENDPOINT) "
+            f"and the free space of {file.parent}, and run it again: it goes on where it stopped."
         ) from error
     if not whole:
         raise EncoderError(

@@ -20,9 +20,9 @@ full size with seeded noise for weights (see there what that can't show), 1 - th
 
 The four LoRAs are of rank 4 and 16, on the attention or on all projections; a percentage is of each matrix's norm.
 2e-4 lies between the same CLIP weights in bfloat16 and a 1% LoRA on a text encoder or a 1% fine-tune of any. What
-passes: changes of half a percent, and a LoRA below 2% on the picture encoder, which bfloat16 alone moves as far. What
-fails though the model is the same: BGE in bfloat16, so a library keeps to one BGE graph (float32 and float16 ones
-agree). The norms of the same weights differ by 1.0005 at most (bfloat16, CLIP-G).
+passes: changes of half a percent, and a LoRA of up to 2% on the picture encoder, which bfloat16 alone moves as far.
+What fails though the model is the same: BGE in bfloat16, so a library keeps to one BGE graph (float32 and
+float16 agree). The norms of the same weights differ by 1.0005 at most (bfloat16, CLIP-G).
 """
 
 from __future__ import annotations

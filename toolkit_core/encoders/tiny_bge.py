@@ -39,8 +39,20 @@ purple pink black white grey brown gold silver blonde long short wide close up s
 side back above below background foreground simple complex colorful monochrome vintage retro modern futuristic
 cyberpunk steampunk fantasy gothic baroque style art artist digital oil watercolor ink pencil concept abstract surreal
 minimal beautiful ugly deformed bad anatomy extra missing cropped watermark signature text logo jpeg artifacts noise
-grain film camera lens 4k 8k hdr
+grain film camera lens 4k 8k hdr rings concentric stripes diagonal spiral circle square triangle target pattern shape
 """.split()  # noqa: SIM905
+
+# Words count for more than their places, and attention is nearly even: the CLS token becomes little else than a mean of
+# the words, so that texts that share words are near each other.
+_GAINS = {
+    "word_embeddings": 1.0,
+    "embeddings": 0.05,
+    "attention.self.query": 0.5,
+    "attention.self.key": 0.5,
+    "attention.self.value": 2.0,
+    "attention.output": 3.0,
+    "dense": 0.5,
+}
 
 
 def write_tiny_bge(folder: Path, seed: int) -> None:
@@ -70,8 +82,11 @@ def tiny_bert(seed: int) -> Any:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2:
-                std = 1.0 if "embeddings" in name else 1.5 / parameter.shape[1] ** 0.5
+                gain = next(gain for part, gain in _GAINS.items() if part in name)
+                std = gain if "embeddings" in name else gain * parameter.shape[1] ** -0.5
                 parameter.normal_(0.0, std, generator=generator)
+        for token in ("[CLS]", "[SEP]"):
+            model.embeddings.word_embeddings.weight[_SPECIAL.index(token)] *= 0.1
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import EncoderError, WeightsMissing
@@ -63,6 +63,14 @@ class WeightsLocation:
     looked_in: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """The files and folders that could serve each space, and why others that were looked at could not be read."""
+
+    usable: dict[str, list[Path]] = field(default_factory=lambda: {space: [] for space in SPACES})
+    unreadable: list[str] = field(default_factory=list)
+
+
 def find_weights(folders: Sequence[Path], files: Mapping[str, Path] | None = None) -> dict[str, WeightsLocation]:
     """Look for the weights of all four spaces, in what is named for a space in `files`, else in `folders`.
 
@@ -70,9 +78,9 @@ def find_weights(folders: Sequence[Path], files: Mapping[str, Path] | None = Non
     taken only when named. Never raises for what it finds or fails to find: see `WeightsLocation.problem`.
     """
     files = files or {}
-    candidates = _candidates(folders) if any(space not in files for space in SPACES) else {}
+    candidates = _candidates(folders) if any(space not in files for space in SPACES) else _Candidates()
     return {
-        space: _named(space, Path(files[space])) if space in files else _chosen(space, candidates[space], folders)
+        space: _named(space, Path(files[space])) if space in files else _chosen(space, candidates, folders)
         for space in SPACES
     }
 
@@ -101,7 +109,7 @@ def _named(space: str, path: Path) -> WeightsLocation:
     if not path.exists():
         problem = f"{path}, which is set for {space}, does not exist."
     elif path.is_dir():
-        return _chosen(space, _candidates([path])[space], [path])
+        return _chosen(space, _candidates([path]), [path])
     elif space == "bge":
         # The graph itself may be named; the tokenizer lies beside it or one folder up.
         folder = path.parent.parent if path.parent.name == "onnx" else path.parent
@@ -117,8 +125,9 @@ def _named(space: str, path: Path) -> WeightsLocation:
     return WeightsLocation(space, None if problem else path, problem, NEEDS[space], (path,))
 
 
-def _chosen(space: str, found: list[Path], folders: Sequence[Path]) -> WeightsLocation:
+def _chosen(space: str, candidates: _Candidates, folders: Sequence[Path]) -> WeightsLocation:
     looked_in = tuple(folders)
+    found = candidates.usable[space]
     known = [_plain_name(name) for name in KNOWN_NAMES[space]]
     best = min((known.index(_name(path)) for path in found if _name(path) in known), default=None)
     named = [path for path in found if best is not None and _name(path) == known[best]]
@@ -126,7 +135,8 @@ def _chosen(space: str, found: list[Path], folders: Sequence[Path]) -> WeightsLo
     if named or len(found) == 1:
         return WeightsLocation(space, (named or found)[0], None, NEEDS[space], looked_in)
     if not found:
-        return WeightsLocation(space, None, "none was found.", NEEDS[space], looked_in)
+        problem = " ".join(("none was found.", *candidates.unreadable))
+        return WeightsLocation(space, None, problem, NEEDS[space], looked_in)
     names = ", ".join(map(str, found))
     problem = (
         f"{len(found)} files could serve it, and their names don't tell which is meant: {names}. "
@@ -145,21 +155,21 @@ def _plain_name(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _candidates(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {space: [] for space in SPACES}
+def _candidates(folders: Sequence[Path]) -> _Candidates:
+    found = _Candidates()
     for folder in folders:
         for path in _walk(folder.expanduser(), SEARCH_DEPTH, set()):
             if path.is_dir():
-                found["bge"].append(path)
+                found.usable["bge"].append(path)
                 continue
             try:
                 contents = read_contents(path)
             except EncoderError as error:
-                log.debug("Passed over: %s", error)
+                found.unreadable.append(str(error))
                 continue
             if not contents.is_checkpoint:
                 for space in contents.spaces:
-                    found[space].append(path)
+                    found.usable[space].append(path)
     return found
 
 

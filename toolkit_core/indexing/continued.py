@@ -19,14 +19,16 @@ def continued_rows(
     """
     before = images.rows_with_content(connection, [row.content_hash for row in rows])
     continued: dict[str, tuple[ImageRow, KnownFile]] = {}
-    taken: set[int] = set()
+    gone: dict[bytes, list[KnownFile]] = {}
     for row in rows:
-        candidates = [file for file in before.get(row.content_hash, ()) if file.id not in taken]
+        same = before.get(row.content_hash, [])
         if row.path in known:
-            match = next((file for file in candidates if file.path == row.path), None)
+            match = next((file for file in same if file.path == row.path), None)
         else:
-            match = next((file for file in candidates if not os.path.lexists(file.path)), None)
+            # Looked up once a content: thousands of files may be the same black picture.
+            if row.content_hash not in gone:
+                gone[row.content_hash] = [file for file in reversed(same) if not os.path.lexists(file.path)]
+            match = gone[row.content_hash].pop() if gone[row.content_hash] else None
         if match is not None:
-            taken.add(match.id)
             continued[row.path] = (row, match)
     return continued

@@ -15,12 +15,12 @@ import numpy as np
 from ..conditioning import ConditioningEncoder
 from ..database import Database, images, indexes, revision, vectors
 from ..database.images import KnownFile
+from ..encoders.pixels import Pixels, decode
 from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
 from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, Space
 from .continued import continued_rows
-from .decode import Pixels, decode
 from .keep import keep_conditionings
 from .read import ReadFile, read_file
 from .scan import FoundFile, resolve, scan
@@ -64,7 +64,7 @@ class Indexer:
         self._refused: dict[str, str] = {}
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
-        """Index folders and files. Raises ImageError where one of them does not exist, DatabaseError."""
+        """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
         started = time.monotonic()
         resolved = resolve(paths)
         waiting = self._changed_files(resolved)

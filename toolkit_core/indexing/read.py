@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..database.images import ImageRow
+from ..encoders.pixels import Pixels, decode
 from ..errors import ImageError
 from ..metadata import read_generation_parameters
 from ..records import FailedFile
-from .decode import Pixels, decode
 from .scan import FoundFile
 
 LARGEST_FILE = 2**30

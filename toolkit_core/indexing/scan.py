@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ..errors import ImageError
+from ..errors import PathNotFound
 from ..records import FailedFile
 
 SUFFIXES = frozenset(
@@ -33,13 +33,13 @@ class FoundFile:
 def resolve(paths: Sequence[Path | str]) -> list[str]:
     """The real paths of folders or files to index; what lies below another of them is left out.
 
-    Raises ImageError for one that is not there.
+    Raises PathNotFound for one that is not there.
     """
     resolved: list[Path] = []
     for path in paths:
         real = Path(os.path.realpath(Path(path).expanduser()))
         if not real.exists():
-            raise ImageError(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
+            raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
         resolved.append(real)
     return [str(path) for path in dict.fromkeys(resolved) if not any(other in path.parents for other in resolved)]
 

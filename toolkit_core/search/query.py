@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..database import Connection, Database, images, vectors
 from ..database.similarity import QueryVector, nearest
+from ..encoders.pixels import clip_pixels, decode
 from ..errors import ImageNotFound, SearchError
-from ..indexing.decode import clip_pixels, decode
 from ..records import SearchHit
 from ..space_encoders import SpaceEncoders
 from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES

@@ -35,23 +35,29 @@ CREATE INDEX image_file_content_hash ON image_file (content_hash);
 CREATE INDEX image_file_prompt_id ON image_file (prompt_id);
 CREATE INDEX image_file_negative_prompt_id ON image_file (negative_prompt_id);
 
--- One narrow table a space. STORAGE PLAIN keeps the vector in the row: an exact scan reads no TOAST.
+-- One narrow table a space.
 CREATE TABLE prompt_bge (
     prompt_id bigint PRIMARY KEY REFERENCES prompt_text,
-    embedding halfvec(1024) STORAGE PLAIN NOT NULL
+    embedding halfvec(1024) NOT NULL
 );
 CREATE TABLE prompt_clip_l (
     prompt_id bigint PRIMARY KEY REFERENCES prompt_text,
-    embedding halfvec(768) STORAGE PLAIN NOT NULL
+    embedding halfvec(768) NOT NULL
 );
 CREATE TABLE prompt_clip_g (
     prompt_id bigint PRIMARY KEY REFERENCES prompt_text,
-    embedding halfvec(1280) STORAGE PLAIN NOT NULL
+    embedding halfvec(1280) NOT NULL
 );
 CREATE TABLE image_clip_h (
     image_id bigint PRIMARY KEY REFERENCES image_file,
-    embedding halfvec(1024) STORAGE PLAIN NOT NULL
+    embedding halfvec(1024) NOT NULL
 );
+
+-- PLAIN keeps the vector in the row: an exact scan reads no TOAST. (PostgreSQL 15 knows STORAGE in ALTER TABLE alone.)
+ALTER TABLE prompt_bge ALTER COLUMN embedding SET STORAGE PLAIN;
+ALTER TABLE prompt_clip_l ALTER COLUMN embedding SET STORAGE PLAIN;
+ALTER TABLE prompt_clip_g ALTER COLUMN embedding SET STORAGE PLAIN;
+ALTER TABLE image_clip_h ALTER COLUMN embedding SET STORAGE PLAIN;
 
 -- The one encoder of each space, known by the vectors it gives for a few fixed inputs.
 CREATE TABLE encoder (

@@ -9,10 +9,11 @@ CREATE TABLE conditioning_encoder (
 CREATE TABLE conditioning (
     prompt_id bigint REFERENCES prompt_text,
     encoder_id bigint REFERENCES conditioning_encoder,
-    data bytea STORAGE EXTERNAL NOT NULL,   -- safetensors; floats do not compress
+    data bytea NOT NULL,                    -- safetensors
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (prompt_id, encoder_id)
 );
+ALTER TABLE conditioning ALTER COLUMN data SET STORAGE EXTERNAL;  -- floats do not compress
 
 -- Counts the transactions that changed what a search can find. The id tells one library from its successor.
 CREATE TABLE library_revision (

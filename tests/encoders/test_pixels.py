@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from toolkit_core.encoders.pixels import Pixels, decode
 from toolkit_core.errors import ImageError
-from toolkit_core.indexing.decode import Pixels, decode
 
 
 def encoded(image: Image.Image, format: str, **options: object) -> bytes:  # noqa: A002

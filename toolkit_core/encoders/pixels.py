@@ -81,4 +81,4 @@ def clip_pixels(image: Image.Image) -> Pixels:
             (top + CLIP_SIZE) * image.height / height,
         )
         image = image.resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(image)
+    return np.array(image)
