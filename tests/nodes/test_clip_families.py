@@ -44,7 +44,7 @@ def test_each_family_gives_the_spaces_that_it_has(answer: dict[str, Any], family
     # A batch of whole prompts, long and weighted ones among them, against ComfyUI one text at a time.
     assert min(found["agreement"].values()) >= 0.999999
     for space, message in found["lacking"].items():
-        assert f"has no {space.replace('_', '-').upper()}. Connect the CLIP of an SDXL or SD3" in message
+        assert f"has no {space.replace('_', '-').upper()}. Connect that of an SDXL or SD3 model" in message
 
 
 @pytest.mark.parametrize("family", SPACES)
