@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from .database import Database, vectors
 from .encoders.base import Encoder, ImageEncoder, TextEncoder
@@ -28,7 +29,10 @@ class SpaceEncoders:
         self._database = database
         self._sources = sources
         self._otherwise = otherwise
-        self._admitted: dict[str, Encoder] = {}
+        self._encoders: dict[str, Encoder] = {}
+        # When the record was made that an encoder was last compared with: another process may give a space to other
+        # weights at any time.
+        self._compared_with: dict[str, datetime] = {}
 
     def connected(self, sources: Mapping[str, EncoderSource]) -> SpaceEncoders:
         """These encoders with others in their place for some spaces. Each of those is checked anew."""
@@ -53,20 +57,20 @@ class SpaceEncoders:
         with self._database.transaction() as connection:
             if vectors.encoder(connection, SPACES[space]) is None:
                 vectors.adopt_encoder(connection, SPACES[space], encoder.name, encoder.probe())
-        self._check(encoder)
+        self._compare(encoder)
 
     def forget(self, space: str) -> None:
-        """Make and check the encoder of a space anew on its next use."""
-        if space in self._admitted:
-            self._admitted.pop(space).unload()
+        """Make the encoder of a space anew on its next use."""
+        if space in self._encoders:
+            self._encoders.pop(space).unload()
 
     def unload(self) -> None:
         """Drop the weights of every encoder."""
-        for encoder in self._admitted.values():
+        for encoder in self._encoders.values():
             encoder.unload()
 
     def _get(self, space: str) -> Encoder:
-        if space not in self._admitted:
+        if space not in self._encoders:
             if space not in self._sources and self._otherwise is not None:
                 return self._otherwise._get(space)
             if space not in self._sources:
@@ -74,14 +78,14 @@ class SpaceEncoders:
             encoder = self._sources[space]()
             encoder.load()
             logger.info("%s: %s on %s", space, encoder.name, encoder.device)
-            self._check(encoder)
-            self._admitted[space] = encoder
-        return self._admitted[space]
+            self._encoders[space] = encoder
+        self._compare(self._encoders[space])
+        return self._encoders[space]
 
-    def _check(self, encoder: Encoder) -> None:
+    def _compare(self, encoder: Encoder) -> None:
         with self._database.transaction() as connection:
             stored = vectors.encoder(connection, SPACES[encoder.space])
-        if stored is None:
+        if stored is None or self._compared_with.get(encoder.space) == stored[0].created_at:
             return
         record, probe = stored
         fresh = encoder.probe()
@@ -94,6 +98,8 @@ class SpaceEncoders:
         if not agreement.same:
             raise EncoderMismatch(
                 f"The {encoder.space} vectors of this library were made by {record.name!r}; {encoder.name!r} gives "
-                f"others ({agreement}). Use {record.name!r}; or re-embed that space with `diffusion-toolkit reindex "
+                f"others (cosine {agreement.cosine:.5f}, norms up to {agreement.norm_ratio:.3f} times apart, for the "
+                f"same inputs). Use {record.name!r}; or re-embed that space with `diffusion-toolkit reindex "
                 f"{encoder.space}`; or use another library (`library` in settings.toml, or --library NAME)."
             )
+        self._compared_with[encoder.space] = record.created_at

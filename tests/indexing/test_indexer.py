@@ -260,7 +260,10 @@ def test_other_weights_are_refused_and_the_other_spaces_go_on(
         after = changed.embeddings(1)
     assert not np.allclose(before["clip_l"], after["clip_l"], atol=1e-2)
     assert np.array_equal(before["clip_g"], after["clip_g"])
-    assert list(library.index([]).refused) == [], "nothing is pending, so nothing is asked of the old weights"
+    assert library.index([]).refused == {}, "nothing is pending, so nothing is asked of the old weights"
+    with pytest.raises(EncoderMismatch):
+        library.search("a fox", weights={"clip_l": 1})
+    assert list(library.index([make_picture("d.png", "a wren")]).refused) == ["clip_l"]
 
 
 def test_reindex_without_weights_drops_nothing(
