@@ -12,6 +12,7 @@ import pytest
 from pgvector import HalfVector, Vector
 from psycopg.conninfo import make_conninfo
 
+import toolkit_core.database
 from toolkit_core.database import Connection, Database, images, indexes, vectors
 from toolkit_core.database.images import ImageRow
 from toolkit_core.errors import DatabaseError, EncoderError
@@ -56,6 +57,7 @@ LIMIT 50;
 """
 
 ROWS = 3000
+MIGRATIONS = Path(toolkit_core.database.__file__).parent / "migrations"
 
 
 def row(path: str, prompt: str | None = None, **parameters: object) -> ImageRow:
@@ -146,7 +148,8 @@ def test_processes_that_migrate_at_once_do_not_race(home: Path, schema: str) -> 
     with ThreadPoolExecutor(6) as threads:
         opened = list(threads.map(lambda _: Database.embedded(home, schema), range(6)))
     with opened[0].transaction() as connection:
-        assert connection.execute("SELECT count(*) FROM schema_version").fetchone() == (1,)
+        applied = [version for (version,) in connection.execute("SELECT version FROM schema_version ORDER BY 1")]
+    assert applied == list(range(1, len(list(MIGRATIONS.glob("*.sql"))) + 1))
     for database in opened:
         database.close()
 
