@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from comfy import model_management
 from ..toolkit_core.conditioning import Conditioning, conditioning_probe
 from ..toolkit_core.encoders.base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from ..toolkit_core.errors import EncoderError, WeightsMissing
-from ..toolkit_core.space_encoders import EncoderSource
+
+if TYPE_CHECKING:
+    from ..toolkit_core.space_encoders import EncoderSource
 
 # ComfyUI's names of the two CLIPs: the submodule is the space's name, the tokens have one letter.
 TOKENS = {"clip_l": "l", "clip_g": "g"}

@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 
 from ..toolkit_core.errors import DatabaseError, FolderNotAllowed, ToolkitError
-from ..toolkit_core.library import Library
 from ..toolkit_core.settings import HOME_VARIABLE
+
+if TYPE_CHECKING:
+    from ..toolkit_core.library import Library
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,9 @@ def _open() -> Library:
     global _library
     with _lock:
         if _library is None:
+            # Not before: ComfyUI prints each pack's import time, and most of ours would be the database driver's.
+            from ..toolkit_core.library import Library
+
             weights = [*folder_paths.get_folder_paths("text_encoders"), *folder_paths.get_folder_paths("clip_vision")]
             _library = Library.open(home_folder(), weights=list(dict.fromkeys(weights)))
             logger.info("Opened %s", _library.database.describe())

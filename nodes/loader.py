@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker, is_link
@@ -11,9 +11,11 @@ from comfy_execution.graph_utils import ExecutionBlocker, is_link
 from ..toolkit_core import conditioning as conditionings
 from ..toolkit_core.conditioning import EMBEDDING_TYPES, Conditioning
 from ..toolkit_core.errors import ConditioningError, DatabaseError, ToolkitError
-from ..toolkit_core.library import Library
 from .encoders import ClipConditioning, connected_encoders
 from .library import library_revision, opened_library
+
+if TYPE_CHECKING:
+    from ..toolkit_core.library import Library
 
 Embeds = io.Custom("EMBEDS")
 

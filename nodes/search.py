@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from PIL import Image
 
 from ..toolkit_core import conditioning
 from ..toolkit_core.errors import ImageError, SearchError
-from ..toolkit_core.library import Library
 from ..toolkit_core.records import SearchHit
 from .encoders import connected_encoders
 from .library import library_revision, opened_library
 from .pictures import RESIZE_RULES, read_rgb, resized
+
+if TYPE_CHECKING:
+    from ..toolkit_core.library import Library
 
 logger = logging.getLogger(__name__)
 
