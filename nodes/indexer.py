@@ -138,10 +138,7 @@ class DiffusionToolkitIndexer(io.ComfyNode):
 
 
 def report_text(report: IndexReport) -> str:
-    lines = [
-        f"{report.new} new, {report.changed} changed, {report.moved} moved, {report.unchanged} unchanged, "
-        f"{len(report.failed)} failed in {report.seconds:.1f} s"
-    ]
+    lines = [report.summary()]
     for space, count in report.embedded.items():
         reason = report.refused.get(space) or report.skipped.get(space)
         lines.append(f"{space}: {count} embedded, {report.pending[space]} pending{f'. {reason}' if reason else ''}")

@@ -198,13 +198,13 @@ class Library:
         with self.database.transaction() as connection:
             total, failed, prompts = images.counts(connection)
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
-            made_by = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
+            encoders = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
         return LibraryStatus(
             images=total,
             failed=failed,
             prompts=prompts,
             pending=pending,
-            encoders={name: found and found[0] for name, found in made_by.items()},
+            encoders=encoders,
             database={
                 "server": self.database.describe(),
                 "connection": self.database.connection_string(),

@@ -111,6 +111,13 @@ class IndexReport:
     kept_conditionings: int = 0
     seconds: float = 0.0
 
+    def summary(self) -> str:
+        """What became of the files, in one line."""
+        return (
+            f"{self.new} new, {self.changed} changed, {self.moved} moved, {self.unchanged} unchanged, "
+            f"{len(self.failed)} failed in {self.seconds:.1f} s"
+        )
+
 
 @dataclass(frozen=True)
 class EncoderRecord:

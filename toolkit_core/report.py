@@ -62,10 +62,7 @@ class _Tasks:
 
 
 def print_index_report(console: Console, report: IndexReport) -> None:
-    console.print(
-        f"{report.new} new, {report.changed} changed, {report.moved} moved, {report.unchanged} unchanged, "
-        f"{len(report.failed)} failed in {report.seconds:.1f} s"
-    )
+    console.print(report.summary())
     table = Table("space", "embedded", "pending", "")
     for space, count in report.embedded.items():
         reason = report.refused.get(space) or report.skipped.get(space, "")

@@ -83,11 +83,13 @@ class SpaceEncoders:
         return self._encoders[space]
 
     def _compare(self, encoder: Encoder) -> None:
+        space = SPACES[encoder.space]
         with self._database.transaction() as connection:
-            stored = vectors.encoder(connection, SPACES[encoder.space])
-        if stored is None or self._compared_with.get(encoder.space) == stored[0].created_at:
-            return
-        record, probe = stored
+            record = vectors.encoder(connection, space)
+            # Asked for every batch, so the probe itself is read only where the record is another one.
+            if record is None or self._compared_with.get(encoder.space) == record.created_at:
+                return
+            probe = vectors.probe(connection, space)
         fresh = encoder.probe()
         if fresh.shape != probe.shape:
             raise EncoderError(

@@ -81,9 +81,9 @@ def test_command_line_accepts_what_the_nodes_wrote(indexed: Indexed, weights: Pa
     for space in ("clip_l", "clip_g"):
         encoder = ClipTextEncoder(space, weights / "text_encoders" / f"{space}.safetensors", "cpu")
         with indexed.library.database.transaction() as connection:
-            written = vectors.encoder(connection, SPACES[space])
-        assert written is not None
-        assert compare_probes(written[1], encoder.probe()).same
+            assert vectors.encoder(connection, SPACES[space]) is not None
+            written = vectors.probe(connection, SPACES[space])
+        assert compare_probes(written, encoder.probe()).same
         stored = indexed.library.embeddings(indexed.ids["1.png"])[space]
         prompt = indexed.library.image(indexed.ids["1.png"]).parameters.prompt
         assert cosine(encoder.encode([prompt])[0], stored) >= 0.9999

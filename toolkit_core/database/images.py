@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from ..records import FailedFile, GenerationParameters, ImageRecord, Lora
+from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path
@@ -134,12 +134,6 @@ def prompt_ids(connection: Connection, id: int) -> tuple[int | None, int | None]
     """The ids of an image's prompt and negative prompt."""
     row = connection.execute("SELECT prompt_id, negative_prompt_id FROM image_file WHERE id = %s", [id]).fetchone()
     return (None, None) if row is None else (row[0], row[1])
-
-
-def failures(connection: Connection) -> list[FailedFile]:
-    """Every file that is recorded with an error."""
-    rows = connection.execute("SELECT path, error FROM image_file WHERE error IS NOT NULL ORDER BY path")
-    return [FailedFile(disk_path(path), error) for path, error in rows]
 
 
 def counts(connection: Connection) -> tuple[int, int, int]:

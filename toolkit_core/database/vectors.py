@@ -83,13 +83,16 @@ def read_of(connection: Connection, space: Space, owners: Sequence[int]) -> dict
     return {id: half.to_numpy().astype(np.float32) for id, half in rows}
 
 
-def encoder(connection: Connection, space: Space) -> tuple[EncoderRecord, Vectors] | None:
-    """The encoder whose vectors a space holds, and its probe, float32 of shape (rows, space.width)."""
-    row = connection.execute("SELECT name, created_at, probe FROM encoder WHERE space = %s", [space.name]).fetchone()
-    if row is None:
-        return None
-    name, created_at, probe = row
-    return EncoderRecord(space.name, name, created_at), np.asarray(probe, dtype=np.float32).reshape(-1, space.width)
+def encoder(connection: Connection, space: Space) -> EncoderRecord | None:
+    """The encoder whose vectors a space holds; None for a space never written."""
+    row = connection.execute("SELECT name, created_at FROM encoder WHERE space = %s", [space.name]).fetchone()
+    return None if row is None else EncoderRecord(space.name, *row)
+
+
+def probe(connection: Connection, space: Space) -> Vectors:
+    """The probe of a space's encoder, float32 of shape (rows, space.width); no rows for a space never written."""
+    row = connection.execute("SELECT probe FROM encoder WHERE space = %s", [space.name]).fetchone()
+    return np.asarray(row[0] if row else [], dtype=np.float32).reshape(-1, space.width)
 
 
 def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vectors) -> None:
