@@ -24,6 +24,7 @@ class GenerationParameters:
     prompt: the distinct texts of the final sampler's positive conditioning, joined by newlines.
     negative_prompt: likewise; "" where an empty text was wired in, None where there was no text at all.
     seed: exact, up to 2**64 - 1.
+    vae: the VAE's file, where it is not the checkpoint's own.
     generator: "ComfyUI", "AUTOMATIC1111", "NovelAI", "InvokeAI", "Fooocus", …
     """
 
@@ -31,6 +32,7 @@ class GenerationParameters:
     prompt: str | None = None
     negative_prompt: str | None = None
     model: str | None = None
+    vae: str | None = None
     loras: tuple[Lora, ...] = ()
     sampler: str | None = None
     scheduler: str | None = None
@@ -39,6 +41,34 @@ class GenerationParameters:
     guidance: float | None = None
     seed: int | None = None
     denoise: float | None = None
+
+
+@dataclass(frozen=True)
+class MetadataText:
+    """One text of a file's metadata, as the file has it.
+
+    source: where it lies: "png" (a text chunk), "exif", "xmp", "comment" (JPEG's or GIF's), "stealth" (bits of the
+        alpha channel), "sidecar" (a file beside it).
+    name: the PNG keyword, the EXIF tag's name, or the sidecar's suffix.
+    """
+
+    source: str
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class MetadataReading:
+    """What a file says of how it was made, and how that was found out.
+
+    found_by: the reader and where it read, in words for a person: "ComfyUI graph in PNG text 'prompt'".
+    rules: by field of GenerationParameters, the rule that found it: "node 6 CLIPTextEncode, text". A field that is
+        missing here was found as `found_by` says.
+    """
+
+    parameters: GenerationParameters
+    found_by: str | None = None
+    rules: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,22 @@
-"""What an image was made with, read from the bytes of its file."""
+"""What an image was made with, read from the bytes of its file.
+
+Two steps: `read_texts` takes the texts out of a file as they are, `read_parameters` makes sense of them. The texts are
+kept in the library, so that a better second step can be taken again without the files.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from ..records import GenerationParameters
+from ..records import GenerationParameters, MetadataReading, MetadataText
 from .automatic1111 import read_automatic1111
-from .carriers import read_metadata_texts
+from .carriers import by_keyword, read_texts
 from .comfyui import read_comfyui
 from .other_generators import read_fooocus, read_invokeai, read_midjourney, read_novelai
 from .values import has_content
 
-__all__ = ["read_generation_parameters"]
+__all__ = ["read_generation_parameters", "read_parameters", "read_texts"]
 
 _log = logging.getLogger(__name__)
 
@@ -19,26 +24,28 @@ _READERS = (read_comfyui, read_fooocus, read_automatic1111, read_invokeai, read_
 
 
 def read_generation_parameters(data: bytes) -> GenerationParameters:
-    """Read the generation parameters out of a whole image file of any kind.
+    """Read the generation parameters out of a whole image file of any kind. Never raises; see `read_parameters`."""
+    return read_parameters(read_texts(data)).parameters
+
+
+def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:
+    """Make sense of the texts of a file.
 
     Returns the first reader's that found a prompt, else the first that found anything, down to a generator's name; all
     None where the file says nothing. Never raises: what can't be read is logged at debug level and left out. Texts are
     as the file has them, lone surrogates and NUL characters included.
     """
-    try:
-        texts = read_metadata_texts(data)
-    except Exception:
-        _log.debug("The file's metadata could not be read.", exc_info=True)
-        return GenerationParameters()
-    found: list[GenerationParameters] = []
+    keywords = by_keyword(texts)
+    found: list[MetadataReading] = []
     for read in _READERS:
         try:
-            parameters = read(texts)
+            reading = read(keywords)
         except Exception:  # from sd-parsers, on metadata of an unexpected shape
             _log.debug("%s could not read this metadata.", read.__name__, exc_info=True)
             continue
-        if parameters and parameters.prompt:
-            return parameters
-        if parameters:
-            found.append(parameters)
-    return next((parameters for parameters in found if has_content(parameters)), (*found, GenerationParameters())[0])
+        if reading and reading.parameters.prompt:
+            return reading
+        if reading:
+            found.append(reading)
+    nothing = MetadataReading(GenerationParameters())
+    return next((reading for reading in found if has_content(reading.parameters)), (*found, nothing)[0])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ..records import GenerationParameters, Lora
+from ..records import GenerationParameters, Lora, MetadataReading
+from .carriers import Keywords
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number
 
 GENERATOR = "AUTOMATIC1111"
@@ -20,13 +21,14 @@ _KNOWN_SETTINGS = frozenset(("Steps", "Sampler", "CFG scale", "Seed", "Size", "M
 _MAX_SETTINGS_LINE = 2**20
 
 
-def read_automatic1111(texts: dict[str, str]) -> GenerationParameters | None:
+def read_automatic1111(texts: Keywords) -> MetadataReading | None:
     """What the `parameters` text says. None where it has no line of settings."""
     lines = texts.get("parameters", "").replace("\r\n", "\n").strip().split("\n")
     for index in range(len(lines) - 1, -1, -1):
         settings = _settings_of(lines[index])
         if settings:
-            return _parameters(lines[:index], settings)
+            found_by = f"AUTOMATIC1111's settings line in {texts.where('parameters')}"
+            return MetadataReading(_parameters(lines[:index], settings), found_by)
     return None
 
 

@@ -1,29 +1,71 @@
-"""Where generators put their metadata in a file: everything as one dictionary of texts, by PNG keyword."""
+"""Where generators put their metadata in a file: every text, and all of them by PNG keyword."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
 
+from ..records import MetadataText
+from . import png
 from .exif import read_exif_texts
-from .png import read_texts
 from .values import parse_json
+
+_log = logging.getLogger(__name__)
 
 _NAMED_JSON = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=[{\"])", re.IGNORECASE)
 _SETTINGS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: \d+, ")
 
 
-def read_metadata_texts(data: bytes) -> dict[str, str]:
-    """The texts of a file of any kind, under the keywords that the same program uses in a PNG.
+class Keywords(dict[str, str]):
+    """The texts of a file under the keywords that the same program uses in a PNG, and where each was read."""
 
-    The first text of a keyword counts; EXIF comes after PNG text. An EXIF text is taken only where its own form says
-    what it is, so that a camera's maker, model and comment are left alone.
+    def __init__(self) -> None:
+        super().__init__()
+        self._origins: dict[str, MetadataText] = {}
+
+    def offer(self, keyword: str, value: str, origin: MetadataText) -> None:
+        """Take a text; the first of a keyword counts."""
+        if keyword not in self:
+            self[keyword] = value
+            self._origins[keyword] = origin
+
+    def where(self, keyword: str) -> str:
+        """Where this keyword's text lies in the file, in words: "PNG text 'prompt'"."""
+        origin = self._origins[keyword]
+        return f"{_SOURCES.get(origin.source, origin.source)} {origin.name!r}"
+
+
+_SOURCES = {"png": "PNG text", "exif": "EXIF"}
+
+
+def read_texts(data: bytes) -> tuple[MetadataText, ...]:
+    """The texts of a file of any kind, as they are, in the order in which they count.
+
+    Never raises: what is damaged is left out.
     """
-    found: dict[str, str] = {}
-    for keyword, text in read_texts(data):
-        found.setdefault(keyword, text)
-    for text in read_exif_texts(data):
-        for keyword, value in _keywords_of(text):
-            found.setdefault(keyword, value)
+    try:
+        texts = [MetadataText("png", keyword, text) for keyword, text in png.read_texts(data)]
+        texts += [MetadataText("exif", tag, text) for tag, text in read_exif_texts(data)]
+    except Exception:
+        _log.debug("The file's metadata could not be read.", exc_info=True)
+        return ()
+    return tuple(texts)
+
+
+def by_keyword(texts: Iterable[MetadataText]) -> Keywords:
+    """The texts by PNG keyword.
+
+    An EXIF text is taken only where its own form says what it is, so that a camera's maker, model and comment are left
+    alone.
+    """
+    found = Keywords()
+    for origin in texts:
+        if origin.source == "png":
+            found.offer(origin.name, origin.text, origin)
+        else:
+            for keyword, value in _keywords_of(origin.text):
+                found.offer(keyword, value, origin)
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..records import GenerationParameters
+from ..records import GenerationParameters, MetadataReading
+from .carriers import Keywords
 from .comfyui_conditioning import Texts, read_texts
 from .comfyui_graph import Graph, Link, Node, parse_graph
 from .comfyui_model import read_model
@@ -21,14 +22,14 @@ _SAVER = re.compile(r"save|combine|output", re.IGNORECASE)
 _SEEDS = ("seed", "noise_seed")
 
 
-def read_comfyui(texts: dict[str, str]) -> GenerationParameters | None:
+def read_comfyui(texts: Keywords) -> MetadataReading | None:
     """What the prompt graph says. None where there is neither a graph nor a workflow of ComfyUI's."""
     graph = parse_graph(parse_json(texts["prompt"])) if "prompt" in texts else None
     if graph is not None:
-        return _read_graph(graph)
+        return MetadataReading(_read_graph(graph), f"ComfyUI graph in {texts.where('prompt')}")
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        return GenerationParameters(generator=GENERATOR)
+        return MetadataReading(GenerationParameters(generator=GENERATOR), f"workflow in {texts.where('workflow')}")
     return None
 
 

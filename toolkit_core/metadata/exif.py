@@ -17,35 +17,35 @@ ByteOrder = Literal["little", "big"]
 _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 _XP_COMMENT = 0x9C9C
-_TEXT_TAGS = frozenset((0x010E, 0x010F, 0x0110))  # ImageDescription, Make, Model
-_WANTED_TAGS = _TEXT_TAGS | {_EXIF_IFD, _USER_COMMENT, _XP_COMMENT}
+_TEXT_TAGS = {0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model"}
+_WANTED_TAGS = {_EXIF_IFD, _USER_COMMENT, _XP_COMMENT, *_TEXT_TAGS}
 _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 13: 4}
 _MAX_ENTRIES = 4096
 _MAX_BOXES = 4096
 
 
-def read_exif_texts(data: bytes) -> list[str]:
-    """The texts of ImageDescription, Make, Model, UserComment and XPComment, in the file's order."""
-    texts: list[str] = []
+def read_exif_texts(data: bytes) -> list[tuple[str, str]]:
+    """(tag's name, text) of ImageDescription, Make, Model, UserComment and XPComment, in the file's order."""
+    texts: list[tuple[str, str]] = []
     for block in _exif_blocks(data):
         header = block.removeprefix(b"Exif\0\0")
         if header.startswith(b"II*\0"):
             texts.extend(_texts_of_tiff(header, "little"))
         elif header.startswith(b"MM\0*"):
             texts.extend(_texts_of_tiff(header, "big"))
-    return [text for text in texts if text]
+    return [(tag, text) for tag, text in texts if text]
 
 
-def _texts_of_tiff(tiff: bytes, order: ByteOrder) -> Iterator[str]:
+def _texts_of_tiff(tiff: bytes, order: ByteOrder) -> Iterator[tuple[str, str]]:
     first = _directory(tiff, int.from_bytes(tiff[4:8], order), order)
     second = _directory(tiff, int.from_bytes(first.get(_EXIF_IFD, b""), order), order)
     for tag, raw in {**second, **first}.items():
         if tag == _USER_COMMENT:
-            yield decode_user_comment(raw, order)
+            yield "UserComment", decode_user_comment(raw, order)
         elif tag == _XP_COMMENT:
-            yield raw.decode("utf-16-le", "replace").rstrip("\0")
+            yield "XPComment", raw.decode("utf-16-le", "replace").rstrip("\0")
         elif tag in _TEXT_TAGS:
-            yield decode_text(raw.rstrip(b"\0"))
+            yield _TEXT_TAGS[tag], decode_text(raw.rstrip(b"\0"))
 
 
 def _directory(tiff: bytes, offset: int, order: ByteOrder) -> dict[int, bytes]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..records import GenerationParameters, Lora
+from ..records import GenerationParameters, Lora, MetadataReading
+from .carriers import Keywords
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, parse_json
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _MIDJOURNEY_VERSION = re.compile(r"\s--(?:v|version)\s+(\S+)")
 _FOOOCUS_LORA = re.compile(r"(.{1,500}?) ?: ?(-?[\d.]{1,20})")
 
 
-def read_novelai(texts: dict[str, str]) -> GenerationParameters | None:
+def read_novelai(texts: Keywords) -> MetadataReading | None:
     """NovelAI's Description, Source and JSON Comment. None where they are not NovelAI's."""
     if not {"Comment", "Description", "Source"} <= texts.keys() or not isinstance(parse_json(texts["Comment"]), dict):
         return None
@@ -31,8 +32,9 @@ def read_novelai(texts: dict[str, str]) -> GenerationParameters | None:
 
     info = NovelAIParser().parse(texts)
     # sd-parsers leaves the steps among the rest, and cuts the hash that tells NovelAI's models apart off their name
-    return _parameters(
+    return _reading(
         "NovelAI",
+        f"NovelAI's JSON in {texts.where('Comment')}",
         info,
         model=texts["Source"],
         steps=info.metadata.get("steps"),
@@ -42,7 +44,7 @@ def read_novelai(texts: dict[str, str]) -> GenerationParameters | None:
     )
 
 
-def read_invokeai(texts: dict[str, str]) -> GenerationParameters | None:
+def read_invokeai(texts: Keywords) -> MetadataReading | None:
     """InvokeAI's metadata of three generations. None where there is none."""
     if not any(key in texts for key in _INVOKEAI_KEYS) or len(texts.get("Dream", "")) > _MAX_PATTERN_TEXT:
         return None
@@ -52,8 +54,10 @@ def read_invokeai(texts: dict[str, str]) -> GenerationParameters | None:
     # sd-parsers drops an empty negative prompt, and keeps newer versions' model entries, which say "name", as they are
     raw = parse_json(texts["invokeai_metadata"]) if "invokeai_metadata" in texts else None
     raw = raw if isinstance(raw, dict) else {}
-    return _parameters(
+    keyword = next(key for key in _INVOKEAI_KEYS if key in texts)
+    return _reading(
         "InvokeAI",
+        f"InvokeAI's metadata in {texts.where(keyword)}",
         info,
         model=_member(raw.get("model"), "model_name", "name"),
         negative=raw.get("negative_prompt"),
@@ -62,7 +66,7 @@ def read_invokeai(texts: dict[str, str]) -> GenerationParameters | None:
     )
 
 
-def read_fooocus(texts: dict[str, str]) -> GenerationParameters | None:
+def read_fooocus(texts: Keywords) -> MetadataReading | None:
     """Fooocus's JSON in `parameters`. None where that is no such JSON."""
     raw = parse_json(texts.get("parameters", ""))
     if not isinstance(raw, dict) or "base_model" not in raw:
@@ -70,10 +74,11 @@ def read_fooocus(texts: dict[str, str]) -> GenerationParameters | None:
     from sd_parsers.parsers import FooocusParser
 
     info = FooocusParser().parse(texts)
-    return _parameters("Fooocus", info, negative=raw.get("negative_prompt"), loras=_fooocus_loras(raw))
+    found_by = f"Fooocus's JSON in {texts.where('parameters')}"
+    return _reading("Fooocus", found_by, info, negative=raw.get("negative_prompt"), loras=_fooocus_loras(raw))
 
 
-def read_midjourney(texts: dict[str, str]) -> GenerationParameters | None:
+def read_midjourney(texts: Keywords) -> MetadataReading | None:
     """Midjourney's Description: the prompt, its flags, and a job id. None where there is no job id."""
     description = texts.get("Description", "")
     job = _MIDJOURNEY_JOB.search(description)
@@ -81,15 +86,17 @@ def read_midjourney(texts: dict[str, str]) -> GenerationParameters | None:
         return None
     command = description[: job.start()]
     version = _MIDJOURNEY_VERSION.search(command)
-    return GenerationParameters(
+    parameters = GenerationParameters(
         generator="Midjourney",
         prompt=_MIDJOURNEY_FLAGS.sub("", command).strip(),
         model=version[1] if version else None,
     )
+    return MetadataReading(parameters, f"Midjourney's job in {texts.where('Description')}")
 
 
-def _parameters(
+def _reading(
     generator: str,
+    found_by: str,
     info: PromptInfo,
     *,
     model: Any = None,
@@ -98,13 +105,13 @@ def _parameters(
     steps: Any = None,
     scheduler: Any = None,
     denoise: Any = None,
-) -> GenerationParameters:
+) -> MetadataReading:
     """What sd-parsers found, with exact types; the named values stand in where it found none or another."""
     sampler = info.samplers[0]
     settings = sampler.parameters
     prompts = [text for prompt in sampler.prompts if (text := as_text(prompt.value))]
     negatives = [text for prompt in sampler.negative_prompts if (text := as_text(prompt.value))]
-    return GenerationParameters(
+    parameters = GenerationParameters(
         generator=generator,
         prompt="\n".join(prompts),
         negative_prompt="\n".join(negatives) or as_text(negative),
@@ -117,6 +124,7 @@ def _parameters(
         seed=as_integer(settings.get("seed"), MAX_SEED),
         denoise=as_number(denoise),
     )
+    return MetadataReading(parameters, found_by)
 
 
 def _invokeai_loras(entries: Any) -> tuple[Lora, ...]:
