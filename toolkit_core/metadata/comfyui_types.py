@@ -22,9 +22,11 @@ _CONTROL = "control_after_generate"
 _SEEDS = ("seed", "noise_seed")
 _VALUE_TYPES = frozenset(("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", DYNAMIC_COMBO))
 _DRAWN_TYPES = frozenset(
-    ("MARKDOWN", "TEXTAREA", "COLOR", "COLORS", "CHART", "GALLERIA", "PAINTER", "COMPOSITOR", "CURVE", "RANGE")
-    + ("VIDEO_EDIT", "BOUNDING_BOX", "BOUNDING_BOXES", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D")
-    + ("WEBCAM", "AUDIO_RECORD")
+    (
+        *("MARKDOWN", "TEXTAREA", "COLOR", "COLORS", "CHART", "GALLERIA", "PAINTER", "COMPOSITOR", "CURVE", "RANGE"),
+        *("VIDEO_EDIT", "BOUNDING_BOX", "BOUNDING_BOXES", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D"),
+        *("WEBCAM", "AUDIO_RECORD"),
+    )
 )
 """Types that have a widget in the frontend. IMAGECOMPARE has one, too, but keeps no value."""
 _MAX_DEPTH = 8
@@ -47,10 +49,14 @@ class Input(NamedTuple):
 
 
 class NodeType(NamedTuple):
-    """The inputs of a class in order, and the types of its outputs by slot."""
+    """The inputs of a class in order, and the types of its outputs by slot.
+
+    `has_widgets`: whether they say which of them are widgets; those that a workflow lists do not.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
+    has_widgets: bool = True
 
 
 Lookup = Callable[[str], NodeType | None]
@@ -102,10 +108,8 @@ class NodeTypes:
         A dynamic combo's inputs depend on its value, so `values` are the node's. There are more names than values
         where a newer version of the class has more widgets, and fewer where a frontend adds some. None: not known.
         """
-        for known in self._known(class_type):
-            if any(found.values for found in known.inputs):
-                return _names(known.inputs, values)
-        return () if any(known.inputs for known in self._known(class_type)) else None
+        known = next((known for known in self._known(class_type) if known.has_widgets), None)
+        return _names(known.inputs, values) if known else None
 
     def _known(self, class_type: str) -> Iterator[NodeType]:
         for lookup in self._lookups:
@@ -184,13 +188,13 @@ def _from_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, NodeType]:
         class_type = node.get("type")
         if not isinstance(class_type, str):
             continue
-        before = found.get(class_type, NodeType((), ()))
+        before = found.get(class_type, NodeType((), (), False))
         inputs = {known.name: known for known in before.inputs}
         for name, kind in _slots(node.get("inputs")):
             if name is not None:
                 inputs.setdefault(name, Input(name, kind))
         outputs = tuple(kind for _, kind in _slots(node.get("outputs")))
-        found[class_type] = NodeType(tuple(inputs.values()), max(before.outputs, outputs, key=len))
+        found[class_type] = NodeType(tuple(inputs.values()), max(before.outputs, outputs, key=len), False)
     return found
 
 
