@@ -12,6 +12,8 @@ from .comfyui_graph import Graph, Link, Node, parse_graph
 from .comfyui_model import read_model
 from .comfyui_nodes import GUIDERS, SAMPLERS, Guidance
 from .comfyui_sockets import Role, infer_guidance
+from .comfyui_types import NodeTypes
+from .comfyui_workflow import prompt_of_workflow
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
 
 GENERATOR = "ComfyUI"
@@ -23,13 +25,16 @@ _SEEDS = ("seed", "noise_seed")
 
 
 def read_comfyui(texts: Keywords) -> MetadataReading | None:
-    """What the prompt graph says. None where there is neither a graph nor a workflow of ComfyUI's."""
+    """What the prompt graph says, or where there is none, the workflow. None where there is neither."""
     graph = parse_graph(parse_json(texts["prompt"])) if "prompt" in texts else None
     if graph is not None:
         return MetadataReading(_read_graph(graph), f"ComfyUI graph in {texts.where('prompt')}")
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        return MetadataReading(GenerationParameters(generator=GENERATOR), f"workflow in {texts.where('workflow')}")
+        types = NodeTypes.from_workflow(workflow).otherwise(NodeTypes.core())
+        graph = parse_graph(prompt_of_workflow(workflow, types))
+        parameters = _read_graph(graph) if graph else GenerationParameters(generator=GENERATOR)
+        return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}")
     return None
 
 
