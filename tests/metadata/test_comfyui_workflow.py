@@ -65,6 +65,7 @@ def test_links_and_widgets_become_inputs(link: Any) -> None:
 def test_nodes_come_in_order_of_execution() -> None:
     late, early = encoder(link=None, order=5), {**CHECKPOINT, "order": 1}
     assert list(convert(late, early)) == ["1", "2"]
+    assert list(with_subgraph(host())) == ["1", "12:5", "20"]
 
 
 def test_what_the_editor_keeps_behind_a_seed_is_no_input() -> None:
