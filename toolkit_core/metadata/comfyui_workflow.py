@@ -99,7 +99,7 @@ class _Conversion:
         for slot, socket in enumerate(node.inputs):
             source = self._source(_Place("input", scope, node, slot)) if socket.name else _NOTHING
             if source.link is not None:
-                wrapped[socket.name] = source.link
+                wrapped[socket.name] = [*source.link]
             elif source.value is not None:
                 wrapped[socket.name] = _wrapped(source.value)
         return wrapped
