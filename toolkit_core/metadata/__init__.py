@@ -7,25 +7,28 @@ kept in the library, so that a better second step can be taken again without the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..records import GenerationParameters, MetadataReading, MetadataText
 from .automatic1111 import read_automatic1111
-from .carriers import by_keyword, read_texts
+from .carriers import MAX_SIDECAR_BYTES, NO_SIDECARS, SIDECAR_SUFFIXES, by_keyword, read_texts
 from .comfyui import read_comfyui
 from .other_generators import read_fooocus, read_invokeai, read_midjourney, read_novelai
 from .values import has_content
 
-__all__ = ["read_generation_parameters", "read_parameters", "read_texts"]
+__all__ = ["MAX_SIDECAR_BYTES", "SIDECAR_SUFFIXES", "read_generation_parameters", "read_parameters", "read_texts"]
 
 _log = logging.getLogger(__name__)
 
 _READERS = (read_comfyui, read_fooocus, read_automatic1111, read_invokeai, read_novelai, read_midjourney)
 
 
-def read_generation_parameters(data: bytes) -> GenerationParameters:
-    """Read the generation parameters out of a whole image file of any kind. Never raises; see `read_parameters`."""
-    return read_parameters(read_texts(data)).parameters
+def read_generation_parameters(data: bytes, sidecars: Mapping[str, str] = NO_SIDECARS) -> GenerationParameters:
+    """Read the generation parameters out of a whole image file of any kind, and out of the sidecars beside it.
+
+    Never raises; see `read_texts` and `read_parameters`.
+    """
+    return read_parameters(read_texts(data, sidecars)).parameters
 
 
 def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:

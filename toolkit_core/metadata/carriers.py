@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from ..records import MetadataText
 from . import png
 from .exif import read_exif_texts
 from .values import parse_json
 
+SIDECAR_SUFFIXES = (".txt", ".json", ".swarm.json")
+"""A sidecar of `name.png` is `name` or `name.png` with one of these behind it; the suffix is its text's name."""
+MAX_SIDECAR_BYTES = 4 * 2**20
+"""A bigger file beside a picture is no sidecar."""
+
 _log = logging.getLogger(__name__)
 
+NO_SIDECARS: Mapping[str, str] = MappingProxyType({})
 _NAMED_JSON = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=[{\"])", re.IGNORECASE)
 _SETTINGS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: \d+, ")
 
@@ -36,12 +43,13 @@ class Keywords(dict[str, str]):
         return f"{_SOURCES.get(origin.source, origin.source)} {origin.name!r}"
 
 
-_SOURCES = {"png": "PNG text", "exif": "EXIF"}
+_SOURCES = {"png": "PNG text", "exif": "EXIF", "sidecar": "the sidecar"}
 
 
-def read_texts(data: bytes) -> tuple[MetadataText, ...]:
+def read_texts(data: bytes, sidecars: Mapping[str, str] = NO_SIDECARS) -> tuple[MetadataText, ...]:
     """The texts of a file of any kind, as they are, in the order in which they count.
 
+    sidecars: the texts of the files beside it by suffix (see SIDECAR_SUFFIXES); they count after the file's own.
     Never raises: what is damaged is left out.
     """
     try:
@@ -49,15 +57,16 @@ def read_texts(data: bytes) -> tuple[MetadataText, ...]:
         texts += [MetadataText("exif", tag, text) for tag, text in read_exif_texts(data)]
     except Exception:
         _log.debug("The file's metadata could not be read.", exc_info=True)
-        return ()
+        texts = []
+    texts += [MetadataText("sidecar", suffix, text.removeprefix("\ufeff")) for suffix, text in sidecars.items()]
     return tuple(texts)
 
 
 def by_keyword(texts: Iterable[MetadataText]) -> Keywords:
     """The texts by PNG keyword.
 
-    An EXIF text is taken only where its own form says what it is, so that a camera's maker, model and comment are left
-    alone.
+    A text of another source is taken only where its own form says what it is, so that a camera's maker, model and
+    comment and a caption beside a picture are left alone.
     """
     found = Keywords()
     for origin in texts:
@@ -70,7 +79,7 @@ def by_keyword(texts: Iterable[MetadataText]) -> Keywords:
 
 
 def _keywords_of(text: str) -> list[tuple[str, str]]:
-    """What an EXIF text is: `prompt:{…}` and `workflow:{…}` as ComfyUI writes them, or the whole of a known form."""
+    """What a text is: `prompt:{…}` and `workflow:{…}` as ComfyUI writes them, or the whole of a known form."""
     named = _NAMED_JSON.match(text)
     if named:
         return [(named[1].lower(), text[named.end() :])]
