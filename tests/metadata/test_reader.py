@@ -185,7 +185,7 @@ def test_a_workflow_alone_names_its_generator(png_with_texts: Build) -> None:
 
 
 def test_importing_the_reader_is_cheap() -> None:
-    heavy = {"torch", "PIL", "sd_parsers", "numpy"}
+    heavy = {"torch", "PIL", "numpy"}
     code = f"import sys, toolkit_core.metadata; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 

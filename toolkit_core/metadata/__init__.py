@@ -8,27 +8,67 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..records import GenerationParameters, MetadataReading, MetadataText
 from .automatic1111 import read_automatic1111
-from .carriers import MAX_SIDECAR_BYTES, NO_SIDECARS, SIDECAR_SUFFIXES, by_keyword, read_texts
+from .carriers import MAX_SIDECAR_BYTES, SIDECAR_SUFFIXES, by_keyword, read_file_texts
+from .civitai import read_civitai
 from .comfyui import read_comfyui
-from .other_generators import read_fooocus, read_invokeai, read_midjourney, read_novelai
+from .drawthings import read_drawthings
+from .easydiffusion import read_easydiffusion
+from .fooocus import read_fooocus
+from .forms import OWN_KEYWORDS
+from .invokeai import read_invokeai
+from .midjourney import read_midjourney
+from .novelai import read_novelai
+from .stealth import may_hide_text, read_hidden_text
+from .swarmui import read_swarmui
 from .values import has_content
 
 __all__ = ["MAX_SIDECAR_BYTES", "SIDECAR_SUFFIXES", "read_generation_parameters", "read_parameters", "read_texts"]
 
 _log = logging.getLogger(__name__)
 
-_READERS = (read_comfyui, read_fooocus, read_automatic1111, read_invokeai, read_novelai, read_midjourney)
+_READERS = (
+    read_comfyui,
+    read_swarmui,
+    read_fooocus,
+    read_automatic1111,
+    read_invokeai,
+    read_novelai,
+    read_drawthings,
+    read_easydiffusion,
+    read_civitai,
+    read_midjourney,
+)
+_NO_SIDECARS: Mapping[str, str] = MappingProxyType({})
 
 
-def read_generation_parameters(data: bytes, sidecars: Mapping[str, str] = NO_SIDECARS) -> GenerationParameters:
+def read_generation_parameters(data: bytes, sidecars: Mapping[str, str] = _NO_SIDECARS) -> GenerationParameters:
     """Read the generation parameters out of a whole image file of any kind, and out of the sidecars beside it.
 
     Never raises; see `read_texts` and `read_parameters`.
     """
     return read_parameters(read_texts(data, sidecars)).parameters
+
+
+def read_texts(data: bytes, sidecars: Mapping[str, str] = _NO_SIDECARS) -> tuple[MetadataText, ...]:
+    """The texts of a file of any kind, as they are, in the order in which they count.
+
+    sidecars: the texts of the files beside it by suffix (see SIDECAR_SUFFIXES); they count after the file's own.
+    The pixels are searched only where the file's own texts say no prompt. Never raises: what is damaged is left out.
+    """
+    texts = read_file_texts(data)
+    if may_hide_text(data) and not _says_a_prompt(texts) and (hidden := read_hidden_text(data)):
+        texts.append(MetadataText("stealth", *hidden))
+    texts += [MetadataText("sidecar", suffix, text.removeprefix("\ufeff")) for suffix, text in sidecars.items()]
+    return tuple(texts)
+
+
+def _says_a_prompt(texts: Sequence[MetadataText]) -> bool:
+    """Whether a generator's own keyword is there, which is not read twice to know it, or else a prompt."""
+    return any(text.name in OWN_KEYWORDS for text in texts) or bool(read_parameters(texts).parameters.prompt)
 
 
 def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:
@@ -43,7 +83,7 @@ def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:
     for read in _READERS:
         try:
             reading = read(keywords)
-        except Exception:  # from sd-parsers, on metadata of an unexpected shape
+        except Exception:
             _log.debug("%s could not read this metadata.", read.__name__, exc_info=True)
             continue
         if reading and reading.parameters.prompt:
