@@ -473,3 +473,10 @@ def test_a_known_form_under_any_keyword_is_read(keyword: str) -> None:
 )
 def test_texts_of_other_programs_are_left_alone(texts: dict[str, str]) -> None:
     assert read(**texts) == MetadataReading(GenerationParameters())
+
+
+def test_invokeais_metadata_without_a_prompt_leaves_it_to_the_graph() -> None:
+    nodes = {"meta": {"type": "core_metadata", "positive_prompt": "a fox"}}
+    found = read(invokeai_metadata={"app_version": "6.0"}, invokeai_graph={"nodes": nodes, "edges": []})
+    assert found.parameters.prompt == "a fox"
+    assert found.found_by == "InvokeAI's metadata in PNG text 'invokeai_graph'"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
 from .infotext import Infotext, parse_infotext
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_vae, objects_in
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, objects_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -123,7 +123,7 @@ def _additional_networks(settings: Mapping[str, str]) -> tuple[Lora, ...]:
 def _resources_of(resources: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
     """Civitai's resources of a kind, which stands in their "type" or in their "air": urn:air:sdxl:lora:…"""
     entries = objects_in(resources.get("Civitai resources"))
-    return [entry for entry in entries if entry.get("type") == kind or f":{kind}:" in str(entry.get("air"))]
+    return [entry for entry in entries if entry.get("type") == kind or f":{kind}:" in (as_text(entry.get("air")) or "")]
 
 
 def _loras_in_resources(resources: Mapping[str, Any]) -> tuple[Lora, ...]:

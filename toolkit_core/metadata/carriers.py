@@ -91,9 +91,12 @@ def by_keyword(texts: Iterable[MetadataText]) -> Keywords:
     for text in texts:
         if text.source == "png" and text.name in OWN_KEYWORDS:
             continue
-        for part in _properties_of(text) if text.source == "xmp" else (text,):
-            for keyword, value in keywords_of(part.text):
-                found.offer(keyword, value, part)
+        try:
+            for part in _properties_of(text) if text.source == "xmp" else (text,):
+                for keyword, value in keywords_of(part.text):
+                    found.offer(keyword, value, part)
+        except Exception:
+            _log.debug("The form of %s could not be told.", text.name, exc_info=True)
     return found
 
 

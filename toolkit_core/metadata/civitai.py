@@ -26,6 +26,7 @@ KEYWORD = "extraMetadata"
 """What Civitai's own graphs name it, and where other JSON of this form is kept."""
 
 _KEYWORDS = (KEYWORD, "generation_data")
+_LORA_TYPES = ("lora", "LORA")
 _NAMES = ("modelFileName", "name", "modelName", "label")
 
 
@@ -71,5 +72,5 @@ def _parameters(raw: Mapping[str, Any], generator: str) -> GenerationParameters:
 def _loras(raw: Mapping[str, Any]) -> tuple[Lora, ...]:
     """The named LoRAs of Civitai's `resources` and Tensor.Art's `models`."""
     entries = [*objects_in(raw.get("resources")), *objects_in(raw.get("models"))]
-    named = [(name_in(entry, *_NAMES), entry) for entry in entries if str(entry.get("type")).lower() == "lora"]
+    named = [(name_in(entry, *_NAMES), entry) for entry in entries if entry.get("type") in _LORA_TYPES]
     return tuple(Lora(name, as_number(entry.get("weight", entry.get("strength")))) for name, entry in named if name)

@@ -74,7 +74,7 @@ def _listed_loras(entries: Any) -> tuple[Lora, ...]:
     for entry in (entries if isinstance(entries, list) else [])[:_MAX_LORAS]:
         if not isinstance(entry, list) or len(entry) < 2:
             continue
-        weight, separator, name = str(entry[1]).partition(" - ")
+        weight, separator, name = (as_text(entry[1]) or "").partition(" - ")
         if not separator:
             name, weight = entry[0], entry[1]
         if named := as_name(name):

@@ -31,12 +31,13 @@ _NAMES = ("name", "model_name")
 
 
 def read_invokeai(texts: Keywords) -> MetadataReading | None:
-    """What the newest of its texts that can be read says. None where there is none."""
+    """What the newest of its texts that has a prompt says, else the newest. None where there is none."""
+    readings: list[MetadataReading] = []
     for keyword, read in _GENERATIONS.items():
         parameters = read(texts[keyword]) if keyword in texts else None
         if parameters:
-            return MetadataReading(parameters, f"InvokeAI's metadata in {texts.where(keyword)}")
-    return None
+            readings.append(MetadataReading(parameters, f"InvokeAI's metadata in {texts.where(keyword)}"))
+    return next((reading for reading in readings if reading.parameters.prompt), next(iter(readings), None))
 
 
 def _read_metadata(text: str) -> GenerationParameters | None:
@@ -66,9 +67,9 @@ def _linked_values(edges: Any, nodes: Mapping[str, Any], node_id: str) -> dict[s
         source, destination = (edge.get("source"), edge.get("destination")) if isinstance(edge, dict) else (None, None)
         if not (isinstance(source, dict) and isinstance(destination, dict)) or destination.get("node_id") != node_id:
             continue
-        node = nodes.get(str(source.get("node_id")))
-        if isinstance(node, dict) and node.get("value") is not None:
-            values[str(destination.get("field"))] = node["value"]
+        node, field = nodes.get(as_text(source.get("node_id")) or ""), as_text(destination.get("field"))
+        if isinstance(node, dict) and node.get("value") is not None and field:
+            values[field] = node["value"]
     return values
 
 
