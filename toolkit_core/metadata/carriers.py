@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from ..records import MetadataText
 from . import png, xmp
 from .containers import Block, blocks, raw_profile
 from .exif import XMP, read_exif_texts
 from .forms import OWN_KEYWORDS, keywords_of
+from .values import parse_json
 
 SIDECAR_SUFFIXES = (".txt", ".json", ".swarm.json")
 """A sidecar of `name.png` is `name` or `name.png` with one of these behind it; the suffix is its text's name."""
@@ -25,12 +27,19 @@ class Keywords(dict[str, str]):
     def __init__(self) -> None:
         super().__init__()
         self._origins: dict[str, MetadataText] = {}
+        self._values: dict[str, Any] = {}
 
     def offer(self, keyword: str, value: str, origin: MetadataText) -> None:
         """Take a text; the first of a keyword counts."""
         if keyword not in self:
             self[keyword] = value
             self._origins[keyword] = origin
+
+    def json(self, keyword: str) -> Any:
+        """The JSON value of a keyword's text, parsed once; None where there is no such text or it is no JSON."""
+        if keyword not in self._values:
+            self._values[keyword] = parse_json(self.get(keyword, ""))
+        return self._values[keyword]
 
     def where(self, keyword: str) -> str:
         """Where this keyword's text lies in the file, in words: "PNG text 'prompt'"."""

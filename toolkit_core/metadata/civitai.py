@@ -16,7 +16,6 @@ from .values import (
     as_vae,
     name_in,
     objects_in,
-    parse_json,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _NAMES = ("modelFileName", "name", "modelName", "label")
 def read_civitai(texts: Keywords) -> MetadataReading | None:
     """What the site's JSON says. None where there is none."""
     for keyword in _KEYWORDS:
-        raw = details_of(parse_json(texts.get(keyword, "")))
+        raw = details_of(texts.json(keyword))
         if raw is not None:
             generator = "Tensor.Art" if keyword == "generation_data" else "Civitai"
             return MetadataReading(_parameters(raw, generator), f"{generator}'s JSON in {texts.where(keyword)}")

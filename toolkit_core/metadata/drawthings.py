@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, objects_in, parse_json
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, objects_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def read_drawthings(texts: Keywords) -> MetadataReading | None:
     """What Draw Things' JSON in `Comment` says. None where that is no such JSON."""
-    raw = parse_json(texts.get("Comment", ""))
+    raw = texts.json("Comment")
     if not isinstance(raw, dict) or not is_drawthings(raw):
         return None
     named = [(as_name(entry.get("model")), entry.get("weight")) for entry in objects_in(raw.get("lora"))]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, parse_json
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -20,7 +20,7 @@ _MAX_LORAS = 100
 def read_fooocus(texts: Keywords) -> MetadataReading | None:
     """What Fooocus's JSON says. None where there is no such JSON."""
     for keyword in _KEYWORDS:
-        raw = parse_json(texts.get(keyword, ""))
+        raw = texts.json(keyword)
         if isinstance(raw, dict) and is_fooocus(raw):
             return MetadataReading(_parameters(raw), f"Fooocus's JSON in {texts.where(keyword)}")
     return None

@@ -13,7 +13,7 @@ from .infotext import parse_infotext
 from .midjourney import is_job
 from .novelai import is_novelai
 from .swarmui import MARK as SWARMUI_MARK
-from .values import parse_json
+from .values import MAX_JSON, parse_json
 
 OWN_KEYWORDS = (
     *("prompt", "workflow", "parameters", "generation_data", civitai.KEYWORD),
@@ -27,6 +27,8 @@ _NOVELAI_KEYWORDS = ("Title", "Description", "Software", "Source", "Comment")
 
 def keywords_of(text: str) -> list[tuple[str, str]]:
     """(PNG keyword, text) of a text in a known form; nothing for any other, so that a caption is never taken."""
+    if len(text) > MAX_JSON:
+        return []
     named = _NAMED_JSON.match(text)
     if named:
         return [(named[1].lower(), text[named.end() :])]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-_SETTING = re.compile(r'(\w[\w \-/]{0,60}): ?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_SETTING = re.compile(r'(?<![\w \-/]) *(\w[\w \-/]{0,60}): ?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _FIRST_SETTING = re.compile(r"(?:^|[\s.,])(Steps: ?\d{1,6},)")
 _JSON_SETTING = re.compile(r"(Civitai resources|Civitai metadata|Hashes): ?(?=[\[{])")
 _TEMPLATE = re.compile(r"(?:Negative )?Template: ", re.IGNORECASE)
@@ -19,6 +19,7 @@ _NEGATIVE = "Negative prompt:"
 _KNOWN = ("Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Schedule type", "Scheduler")
 _ENOUGH = 3
 """Known settings that make a line one of settings; the web UI asks for three of any name."""
+_MAX_TEXT = 4 * 2**20
 _MAX_LINE = 2**20
 _MAX_JSON = 10
 _DECODER = json.JSONDecoder()
@@ -34,7 +35,9 @@ class Infotext(NamedTuple):
 
 
 def parse_infotext(text: str) -> Infotext | None:
-    """The parts of such a text. None where it has no line of settings."""
+    """The parts of such a text. None where it has no line of settings, or is longer than any program writes it."""
+    if len(text) > _MAX_TEXT:
+        return None
     lines = text.replace("\r\n", "\n").strip("\0\ufeff \t\r\n").split("\n")
     for index in range(len(lines) - 1, -1, -1):
         if not _may_be_settings(lines[index]):

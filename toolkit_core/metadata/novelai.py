@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, objects_in, parse_json
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, objects_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def read_novelai(texts: Keywords) -> MetadataReading | None:
     """What NovelAI's JSON says, of all versions. None where it is not NovelAI's."""
-    comment = parse_json(texts.get("Comment", ""))
+    comment = texts.json("Comment")
     if not isinstance(comment, dict) or not is_novelai(comment):
         return None
     described = as_text(texts.get("Description")) or as_text(comment.get("prompt")) or ""

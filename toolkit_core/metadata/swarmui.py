@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, parse_json
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -17,7 +17,7 @@ _MAX_LORAS = 500
 
 def read_swarmui(texts: Keywords) -> MetadataReading | None:
     """What SwarmUI's JSON in `parameters` says. None where that is no such JSON."""
-    raw = parse_json(texts.get("parameters", ""))
+    raw = texts.json("parameters")
     settings = raw.get(MARK) if isinstance(raw, dict) else None
     if not isinstance(settings, dict):
         return None

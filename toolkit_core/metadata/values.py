@@ -10,6 +10,8 @@ from ..records import GenerationParameters
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**31 - 1
+MAX_JSON = 16 * 2**20
+"""Characters; graphs with pictures inside have some millions."""
 _MAX_DIGITS = 40
 _MAX_ENTRIES = 500
 _PADDING = "\0\ufeff \t\r\n"
@@ -17,10 +19,12 @@ _BUILT_IN_VAE = frozenset(("automatic", "auto", "default", "default (model)", "b
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, None where it is none.
+    """The value of a JSON text, None where it is none or is longer than MAX_JSON.
 
     NaN and Infinity are read as programs write them. A JSON string that holds JSON is read once more.
     """
+    if len(text) > MAX_JSON:
+        return None
     value: Any = text.strip(_PADDING)
     for _ in range(2):
         try:
