@@ -32,6 +32,18 @@ def test_what_the_file_says_counts_before_its_sidecar(png_with_texts: Build) -> 
     assert read_parameters(texts).parameters.prompt == "a duck"
 
 
+def test_a_sidecar_of_another_program_does_not_come_before_the_file(png_with_texts: Build) -> None:
+    comment = json.dumps({"sampler": "k_euler", "scale": 6, "uc": "", "steps": 28})
+    data = png_with_texts(Software="NovelAI", Description="a fox", Comment=comment)
+    assert read_generation_parameters(data, {".txt": A1111}).generator == "NovelAI"
+
+
+def test_a_sidecar_says_the_prompt_that_a_workflow_alone_does_not(png_with_texts: Build) -> None:
+    data = png_with_texts(workflow='{"nodes": [], "links": []}')
+    assert read_generation_parameters(data, {".txt": A1111}).prompt == "a duck"
+    assert read_generation_parameters(data, {".txt": "a caption"}).generator == "ComfyUI"
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text(png: Build) -> None:
     assert read_texts(png(), {".txt": "\ufeffa duck"}) == (MetadataText("sidecar", ".txt", "a duck"),)
 

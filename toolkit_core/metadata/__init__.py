@@ -75,9 +75,20 @@ def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:
     """Make sense of the texts of a file.
 
     Returns the first reader's that found a prompt, else the first that found anything, down to a generator's name; all
-    None where the file says nothing. Never raises: what can't be read is logged at debug level and left out. Texts are
-    as the file has them, lone surrogates and NUL characters included.
+    None where the file says nothing. Sidecars count where the file itself says no prompt. Never raises: what can't be
+    read is logged at debug level and left out. Texts are as the file has them, lone surrogates and NUL characters
+    included.
     """
+    own = _read([text for text in texts if text.source != "sidecar"])
+    sidecars = [text for text in texts if text.source == "sidecar"]
+    if own.parameters.prompt or not sidecars:
+        return own
+    beside = _read(sidecars)
+    more = has_content(beside.parameters) and not has_content(own.parameters)
+    return beside if beside.parameters.prompt or more else own
+
+
+def _read(texts: Sequence[MetadataText]) -> MetadataReading:
     keywords = by_keyword(texts)
     found: list[MetadataReading] = []
     for read in _READERS:
