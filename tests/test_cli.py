@@ -147,8 +147,8 @@ def test_demo_ends_in_a_contact_sheet_and_says_the_weights_are_untrained(run: Ru
     ("module", "unwanted"),
     [
         ("toolkit_core", "torch transformers open_clip onnxruntime psycopg PIL numpy rich"),
-        ("toolkit_core.library", "torch transformers open_clip onnxruntime sd_parsers"),
-        ("toolkit_core.cli", "torch transformers open_clip onnxruntime sd_parsers"),
+        ("toolkit_core.library", "torch transformers open_clip onnxruntime"),
+        ("toolkit_core.cli", "torch transformers open_clip onnxruntime"),
     ],
 )
 def test_import_is_cheap(module: str, unwanted: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image, features
 
-from toolkit_core.metadata import read_generation_parameters
+from toolkit_core.metadata import read_generation_parameters, read_texts
 from toolkit_core.metadata.exif import decode_user_comment, read_exif_texts
-from toolkit_core.records import GenerationParameters
+from toolkit_core.records import GenerationParameters, MetadataText
 
 IMAGE_DESCRIPTION, MAKE, MODEL, EXIF_IFD, USER_COMMENT = 0x010E, 0x010F, 0x0110, 0x8769, 0x9286
 FORMATS = ["WEBP", "JPEG", "PNG", "TIFF", *(["AVIF"] if features.check("avif") else [])]
@@ -70,7 +70,7 @@ def test_without_zero_bytes_the_order_of_the_file_decides() -> None:
 def test_camera_exif_is_not_taken_for_generation_metadata(file_format: str) -> None:
     tags = {MAKE: "Canon", MODEL: "Canon EOS R5", IMAGE_DESCRIPTION: "A fox. Steps: up, Model: none"}
     data = image_with(tags, file_format, b"ASCII\0\0\0shot at prompt: noon")
-    assert ("Make", "Canon") in read_exif_texts(data)
+    assert MetadataText("exif", "Make", "Canon") in read_texts(data)
     assert read_generation_parameters(data) == GenerationParameters()
 
 

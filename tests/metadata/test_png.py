@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from toolkit_core.metadata.png import MAX_TEXT_BYTES, read_texts, without_damaged_chunks
 
@@ -20,6 +20,15 @@ def test_all_three_kinds_of_text_chunks_are_read_in_order(png: Build, chunk: Bui
         chunk(b"iTXt", b"four\0\1\0\0\0" + zlib.compress("彩虹".encode())),
     )
     assert read_texts(data) == [("one", "plain"), ("two", "packed"), ("three", "größe"), ("four", "彩虹")]
+
+
+def test_an_animated_png_of_comfyui_is_read() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add(b"comf", b"prompt\0" + b'{"1": {}}', after_idat=True)
+    target = io.BytesIO()
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(target, "PNG", save_all=True, append_images=frames[1:], pnginfo=info)
+    assert read_texts(target.getvalue()) == [("prompt", '{"1": {}}')]
 
 
 def test_text_after_the_pixels_is_read(png: Build, chunk: Build) -> None:

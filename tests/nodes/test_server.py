@@ -68,7 +68,7 @@ spec = importlib.util.spec_from_file_location("/some/my pack", f"{pack}/__init__
 sys.modules["/some/my pack"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 importlib.import_module("/some/my pack.nodes")
-heavy = {"onnxruntime", "open_clip", "timm", "sd_parsers", "psycopg"}
+heavy = {"onnxruntime", "open_clip", "timm", "psycopg"}
 print(sorted(heavy & (set(sys.modules) - before)))
 """
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
+from typing import Any
 
 from ..records import MetadataText
-from . import png
-from .exif import read_exif_texts
+from . import png, xmp
+from .containers import Block, blocks, raw_profile
+from .exif import XMP, read_exif_texts
+from .forms import OWN_KEYWORDS, keywords_of
 from .values import parse_json
 
-_log = logging.getLogger(__name__)
+SIDECAR_SUFFIXES = (".txt", ".json", ".swarm.json")
+"""A sidecar of `name.png` is `name` or `name.png` with one of these behind it; the suffix is its text's name."""
+MAX_SIDECAR_BYTES = 4 * 2**20
+"""A bigger file beside a picture is no sidecar."""
 
-_NAMED_JSON = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=[{\"])", re.IGNORECASE)
-_SETTINGS = re.compile(r"(?:^|\n)[ \t]{0,8}Steps: \d+, ")
+_log = logging.getLogger(__name__)
 
 
 class Keywords(dict[str, str]):
@@ -23,6 +27,7 @@ class Keywords(dict[str, str]):
     def __init__(self) -> None:
         super().__init__()
         self._origins: dict[str, MetadataText] = {}
+        self._values: dict[str, Any] = {}
 
     def offer(self, keyword: str, value: str, origin: MetadataText) -> None:
         """Take a text; the first of a keyword counts."""
@@ -30,61 +35,79 @@ class Keywords(dict[str, str]):
             self[keyword] = value
             self._origins[keyword] = origin
 
+    def json(self, keyword: str) -> Any:
+        """The JSON value of a keyword's text, parsed once; None where there is no such text or it is no JSON."""
+        if keyword not in self._values:
+            self._values[keyword] = parse_json(self.get(keyword, ""))
+        return self._values[keyword]
+
     def where(self, keyword: str) -> str:
         """Where this keyword's text lies in the file, in words: "PNG text 'prompt'"."""
         origin = self._origins[keyword]
         return f"{_SOURCES.get(origin.source, origin.source)} {origin.name!r}"
 
 
-_SOURCES = {"png": "PNG text", "exif": "EXIF"}
+_SOURCES = {
+    "png": "PNG text",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "comment": "comment",
+    "stealth": "hidden text",
+    "sidecar": "the sidecar",
+}
+_XMP_KEYWORD = "XML:com.adobe.xmp"
 
 
-def read_texts(data: bytes) -> tuple[MetadataText, ...]:
+def read_file_texts(data: bytes) -> list[MetadataText]:
     """The texts of a file of any kind, as they are, in the order in which they count.
 
     Never raises: what is damaged is left out.
     """
+    texts: list[MetadataText] = []
     try:
-        texts = [MetadataText("png", keyword, text) for keyword, text in png.read_texts(data)]
-        texts += [MetadataText("exif", tag, text) for tag, text in read_exif_texts(data)]
+        for keyword, text in png.read_texts(data):
+            profile = raw_profile(keyword, text)
+            if profile:
+                texts += _texts_of(profile)
+            else:
+                texts.append(MetadataText("xmp" if keyword == _XMP_KEYWORD else "png", keyword, text))
+        for block in blocks(data):
+            texts += _texts_of(block)
     except Exception:
         _log.debug("The file's metadata could not be read.", exc_info=True)
-        return ()
-    return tuple(texts)
+    return texts
+
+
+def _texts_of(block: Block) -> list[MetadataText]:
+    if block.kind == "exif":
+        pairs = read_exif_texts(block.data)
+        return [MetadataText("xmp" if tag == XMP else "exif", tag, text) for tag, text in pairs]
+    text = png.decode_text(block.data.rstrip(b"\0"))
+    return [MetadataText(block.kind, block.kind, text)] if text else []
 
 
 def by_keyword(texts: Iterable[MetadataText]) -> Keywords:
     """The texts by PNG keyword.
 
-    An EXIF text is taken only where its own form says what it is, so that a camera's maker, model and comment are left
-    alone.
+    PNG's own keywords count first. Any other text is taken only where its own form says what it is, so that a camera's
+    maker, model and comment and a caption beside a picture are left alone.
     """
+    texts = tuple(texts)
     found = Keywords()
-    for origin in texts:
-        if origin.source == "png":
-            found.offer(origin.name, origin.text, origin)
-        else:
-            for keyword, value in _keywords_of(origin.text):
-                found.offer(keyword, value, origin)
+    for text in texts:
+        if text.source == "png":
+            found.offer(text.name, text.text, text)
+    for text in texts:
+        if text.source == "png" and text.name in OWN_KEYWORDS:
+            continue
+        try:
+            for part in _properties_of(text) if text.source == "xmp" else (text,):
+                for keyword, value in keywords_of(part.text):
+                    found.offer(keyword, value, part)
+        except Exception:
+            _log.debug("The form of %s could not be told.", text.name, exc_info=True)
     return found
 
 
-def _keywords_of(text: str) -> list[tuple[str, str]]:
-    """What an EXIF text is: `prompt:{…}` and `workflow:{…}` as ComfyUI writes them, or the whole of a known form."""
-    named = _NAMED_JSON.match(text)
-    if named:
-        return [(named[1].lower(), text[named.end() :])]
-    if _SETTINGS.search(text):
-        return [("parameters", text)]
-    if not text.lstrip().startswith("{"):
-        return []
-    value = parse_json(text)
-    if not isinstance(value, dict):
-        return []
-    if any(isinstance(node, dict) and "class_type" in node for node in value.values()):
-        return [("prompt", text)]
-    if isinstance(value.get("nodes"), list):
-        return [("workflow", text)]
-    if "base_model" in value:
-        return [("parameters", text)]
-    return []
+def _properties_of(packet: MetadataText) -> list[MetadataText]:
+    return [MetadataText(packet.source, name, text) for name, text in xmp.read_properties(packet.text)]

@@ -14,6 +14,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 """What the compressed texts of one file may unpack to, all together."""
 
 _ANCILLARY = 0x20
+_PLAIN_TEXT = (b"tEXt", b"comf")
 
 
 class Chunk(NamedTuple):
@@ -53,14 +54,17 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def read_texts(data: bytes) -> list[tuple[str, str]]:
-    """(keyword, text) of every tEXt, zTXt and iTXt chunk in order, also after IDAT, whatever its CRC says."""
+    """(keyword, text) of every tEXt, zTXt and iTXt chunk in order, also after IDAT, whatever its CRC says.
+
+    ComfyUI's SaveAnimatedPNG writes what would be tEXt into "comf" chunks.
+    """
     texts: list[tuple[str, str]] = []
     budget = MAX_TEXT_BYTES
     for chunk in chunks(data):
-        if chunk.kind not in (b"tEXt", b"zTXt", b"iTXt"):
+        if chunk.kind not in (*_PLAIN_TEXT, b"zTXt", b"iTXt"):
             continue
         keyword, _, rest = bytes(chunk.data).partition(b"\0")
-        if chunk.kind == b"tEXt":
+        if chunk.kind in _PLAIN_TEXT:
             raw: bytes | None = rest
         elif chunk.kind == b"zTXt":
             raw = _inflate(rest[1:], budget)
@@ -68,7 +72,7 @@ def read_texts(data: bytes) -> list[tuple[str, str]]:
             raw = _international_text(rest, budget)
         if raw is None:
             continue
-        if chunk.kind != b"tEXt":
+        if chunk.kind not in _PLAIN_TEXT:
             budget -= len(raw)
         texts.append((keyword.decode("latin-1"), decode_text(raw)))
     return texts

@@ -10,15 +10,22 @@ from ..records import GenerationParameters
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**31 - 1
+MAX_JSON = 16 * 2**20
+"""Characters; graphs with pictures inside have some millions."""
 _MAX_DIGITS = 40
+_MAX_ENTRIES = 500
+_PADDING = "\0\ufeff \t\r\n"
+_BUILT_IN_VAE = frozenset(("automatic", "auto", "default", "default (model)", "baked vae", "built-in"))
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, None where it is none.
+    """The value of a JSON text, None where it is none or is longer than MAX_JSON.
 
     NaN and Infinity are read as programs write them. A JSON string that holds JSON is read once more.
     """
-    value: Any = text
+    if len(text) > MAX_JSON:
+        return None
+    value: Any = text.strip(_PADDING)
     for _ in range(2):
         try:
             value = json.loads(value, parse_int=_integer_of_digits)
@@ -45,6 +52,24 @@ def as_name(value: Any) -> str | None:
         return None
     name = value.strip()
     return name if name and name.lower() != "none" else None
+
+
+def as_vae(value: Any) -> str | None:
+    """The name of a VAE; None where it says that the checkpoint's own is used."""
+    name = as_name(value)
+    return name if name and name.lower() not in _BUILT_IN_VAE else None
+
+
+def name_in(value: Any, *keys: str) -> str | None:
+    """The first name under these keys of an object, or the value itself where it is a text."""
+    if not isinstance(value, dict):
+        return as_name(value)
+    return next((name for key in keys if (name := as_name(value.get(key)))), None)
+
+
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """The objects among the first elements of a list; none where it is no list."""
+    return [entry for entry in value[:_MAX_ENTRIES] if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def as_integer(value: Any, maximum: int) -> int | None:
