@@ -193,7 +193,7 @@ def measure(corpus: Path, labels: dict[str, Any], readers: dict[str, Reader], pa
 
 
 def field_table(outcomes: dict[str, list[Outcome]]) -> Table:
-    table = Table("labels met", "labels", *outcomes, box=box.MARKDOWN)
+    table = Table("field", "labels", *outcomes, box=box.MARKDOWN)
     for field in CHECKED:
         met = {reader: [one.met[field] for one in of if field in one.met] for reader, of in outcomes.items()}
         labels = len(next(iter(met.values())))
