@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from toolkit_core.metadata.values import MAX_SEED, MAX_STEPS
@@ -18,7 +19,7 @@ def check_types(found: GenerationParameters) -> None:
 
 
 def _check_fields(record: Any) -> None:
-    for name, hint in get_type_hints(type(record)).items():
+    for name, hint in _hints(type(record)).items():
         value = getattr(record, name)
         if get_origin(hint) is tuple:
             (item, _) = get_args(hint)
@@ -33,3 +34,8 @@ def _check_fields(record: Any) -> None:
             assert math.isfinite(value), f"{name} is {value}"
         if type(value) is int:
             assert 0 <= value <= _LIMITS.get(name, value), f"{name} is {value}"
+
+
+@lru_cache
+def _hints(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
