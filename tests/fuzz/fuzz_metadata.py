@@ -36,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TARGETS = ("file", "graph", "workflow", "parameters", "generators")
+TARGETS = ("file", "graph", "workflow", "parameters", "generators")  # as in `targets`, which imports the room
 _EDGES = re.compile(r"cov: (\d+) ft: (\d+)")
 _GRACE_SECONDS = 90
 
@@ -112,9 +112,9 @@ def _start(target: str, folder: Path, corpus: Path, seconds: int, number: int, s
 
 def _write_seeds(target: str, corpus: Path, seed_folders: list[Path]) -> None:
     from .seeds import seeds_of
-    from .targets import MAX_BYTES
+    from .targets import MAX_SEED_BYTES
 
-    for number, seed in enumerate(seeds_of(target, seed_folders, MAX_BYTES)):
+    for number, seed in enumerate(seeds_of(target, seed_folders, MAX_SEED_BYTES)):
         (corpus / f"seed-{number:03}").write_bytes(seed)
 
 

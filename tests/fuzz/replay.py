@@ -16,9 +16,10 @@ from .trees import places_of
 
 def replay(target: str, data: bytes) -> Any:
     """The outcome of one input; see `targets.run`."""
-    from .targets import listen, run
+    from .targets import listening, run
 
-    return run(target, data, listen())
+    with listening() as swallowed:
+        return run(target, data, swallowed)
 
 
 def minimize(target: str, data: bytes) -> bytes:
@@ -48,16 +49,15 @@ def measure(corpora: dict[str, Path]) -> dict[str, Any]:
     """Lines and branches of the room that these corpora reach, and a digest of every reading."""
     measured = coverage.Coverage(source=["toolkit_core.metadata"], branch=True, data_file=None)
     measured.start()
-    from .targets import listen, run
+    from .targets import listening, run
 
-    swallowed = listen()
     digests: dict[str, str] = {}
-    for target, corpus in corpora.items():
-        for path in sorted(corpus.iterdir()):
-            outcome = run(target, path.read_bytes(), swallowed)
-            digests[f"{target}/{path.name}"] = hashlib.sha256(
-                repr(outcome.reading).encode(errors="replace")
-            ).hexdigest()
+    with listening() as swallowed:
+        for target, corpus in corpora.items():
+            for path in sorted(corpus.iterdir()):
+                reading = run(target, path.read_bytes(), swallowed).reading
+                shown = repr(reading).encode(errors="backslashreplace")
+                digests[f"{target}/{path.name}"] = hashlib.sha256(shown).hexdigest()
     measured.stop()
     missing: dict[str, list[int]] = {}
     lines = 0

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ MAX_SECONDS = 1.0
 """Processor time for one input of at most `MAX_BYTES`, with instrumented code."""
 
 MAX_BYTES = 2**18
+MAX_SEED_BYTES = 2**15
+"""Larger seeds would only be slower: what they lead to, smaller ones do as well."""
+
 MAX_GROWTH = 512 * 2**20
 """Bytes by which one input may raise the process's peak. Packed texts alone may take 64 MiB, and several copies."""
 
@@ -69,14 +73,21 @@ class Swallowed(logging.Handler):
             self.errors.append(record.exc_info[1])
 
 
-def listen() -> Swallowed:
+@contextmanager
+def listening() -> Iterator[Swallowed]:
     """Hear of every exception that is caught inside the room."""
     handler = Swallowed()
     log = logging.getLogger("toolkit_core.metadata")
+    level, propagates = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
     log.propagate = False
-    return handler
+    try:
+        yield handler
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagates
 
 
 def run(target: str, data: bytes, swallowed: Swallowed) -> Outcome:

@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["toolkit_core.metadata", "sd_parsers"])
 
 from .containers import FileMutator
 from .seeds import seeds_of
-from .targets import MAX_BYTES, as_bytes, listen, run, words
+from .targets import MAX_BYTES, MAX_SEED_BYTES, Swallowed, as_bytes, listening, run, words
 from .trees import TreeMutator
 
 _FLUSH_SECONDS = 0.5
@@ -32,15 +32,17 @@ def mutate_bytes(data: bytes, max_size: int) -> bytes:
 
 
 class Worker:
-    def __init__(self, target: str, folder: Path, statistics: Path, seed_folders: list[Path]) -> None:
+    def __init__(
+        self, target: str, folder: Path, statistics: Path, seed_folders: list[Path], swallowed: Swallowed
+    ) -> None:
         self._target = target
         self._findings = folder / "findings"
         self._statistics = statistics
-        self._swallowed = listen()
+        self._swallowed = swallowed
         self._runs = 0
         self._slowest = (0.0, 0)
         self._flushed = 0.0
-        seeds = list(seeds_of(target, seed_folders, MAX_BYTES))
+        seeds = list(seeds_of(target, seed_folders, MAX_SEED_BYTES))
         self._trees = TreeMutator(words(), [], mutate_bytes)
         self._files = FileMutator([], words(), mutate_bytes)
         if target == "file":
@@ -103,6 +105,7 @@ class Worker:
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    Worker(
-        given["target"], Path(given["folder"]), Path(given["statistics"]), [Path(one) for one in given["seed_folders"]]
-    ).fuzz(Path(given["corpus"]), given["seconds"], given["seed"])
+    folders = [Path(one) for one in given["seed_folders"]]
+    with listening() as swallowed:
+        worker = Worker(given["target"], Path(given["folder"]), Path(given["statistics"]), folders, swallowed)
+        worker.fuzz(Path(given["corpus"]), given["seconds"], given["seed"])
