@@ -69,9 +69,27 @@ class TreeMutator:
         self._donors = donors
         self._mutate_bytes = mutate_bytes
         self._changes = (
-            *(self._delete, self._duplicate, self._swap, self._rename, self._wrap, self._become_text, self._chain),
+            *(
+                self._delete,
+                self._duplicate,
+                self._swap,
+                self._rename,
+                self._wrap,
+                self._become_text,
+                self._chain,
+                self._fan,
+            ),
             *(self._replace_by_scalar, self._replace_by_scalar, self._graft, self._change_text, self._change_text),
-            *(self._rewire, self._rewire, self._rewire, self._reclass, self._reclass, self._change_number),
+            *(
+                self._chain,
+                self._fan,
+                self._rewire,
+                self._rewire,
+                self._rewire,
+                self._reclass,
+                self._reclass,
+                self._change_number,
+            ),
         )
 
     def mutate(self, tree: Any, random: Random) -> Any:
@@ -140,6 +158,15 @@ class TreeMutator:
             holder[before] = node
         for name in names:
             holder[key]["inputs"][name] = [before, 0]
+
+    def _fan(self, places: list[Place], random: Random) -> None:
+        """Many inputs like one that there is, linked to one slot after another."""
+        links = [(holder, key) for holder, key in places if isinstance(holder, dict) and is_link(holder.get(key))]
+        if links:
+            holder, name = random.choice(links)
+            source = holder[name][0]
+            for slot in range(random.choice((2, 9, 99, 999))):
+                holder[f"{name}_{slot}"] = [source, slot]
 
     def _replace_by_scalar(self, places: list[Place], random: Random) -> None:
         value = random.choice(SCALARS) if random.random() < 0.7 else random.choice(self._vocabulary)
