@@ -69,27 +69,9 @@ class TreeMutator:
         self._donors = donors
         self._mutate_bytes = mutate_bytes
         self._changes = (
-            *(
-                self._delete,
-                self._duplicate,
-                self._swap,
-                self._rename,
-                self._wrap,
-                self._become_text,
-                self._chain,
-                self._fan,
-            ),
+            *(self._delete, self._duplicate, self._swap, self._rename, self._wrap, self._become_text, self._chain),
             *(self._replace_by_scalar, self._replace_by_scalar, self._graft, self._change_text, self._change_text),
-            *(
-                self._chain,
-                self._fan,
-                self._rewire,
-                self._rewire,
-                self._rewire,
-                self._reclass,
-                self._reclass,
-                self._change_number,
-            ),
+            *(self._rewire, self._rewire, self._rewire, self._reclass, self._reclass, self._change_number, self._fan),
         )
 
     def mutate(self, tree: Any, random: Random) -> Any:
