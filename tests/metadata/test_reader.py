@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from toolkit_core.metadata import read_generation_parameters
 from toolkit_core.records import GenerationParameters, Lora
 
+from .checks import check_types
+
 Build = Callable[..., bytes]
 
 A1111 = "a fox\nNegative prompt: fog\nSteps: 20, Sampler: Euler, CFG scale: 5, Seed: 3, Size: 8x8"
@@ -174,18 +176,6 @@ GRAPHS = st.dictionaries(IDS, NODES | ANYTHING, max_size=5)
 FUZZ = settings(
     max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-def check_types(found: GenerationParameters) -> None:
-    assert isinstance(found, GenerationParameters)
-    names = (found.generator, found.model, found.vae, found.sampler, found.scheduler)
-    for text in (found.prompt, found.negative_prompt, *names):
-        assert text is None or isinstance(text, str)
-    for integer in (found.seed, found.steps):
-        assert integer is None or (type(integer) is int and integer >= 0)
-    for number in (found.cfg_scale, found.guidance, found.denoise):
-        assert number is None or (type(number) is float and abs(number) < float("inf"))
-    assert all(isinstance(lora, Lora) and isinstance(lora.name, str) for lora in found.loras)
 
 
 @FUZZ
