@@ -104,7 +104,7 @@ def run(target: str, data: bytes, swallowed: Swallowed) -> Outcome:
         findings = list(_checked(reading, _read(data, texts)))
     except Exception as error:
         return Outcome(None, time.process_time() - started, (_from_error("exception", error),))
-    findings += [_from_error("swallowed", error) for error in swallowed.errors if not _is_of_sd_parsers(error)]
+    findings += [_from_error("swallowed", error) for error in swallowed.errors if not _is_of_pillow(error)]
     kind = f"{target}, {reading.found_by}"
     if seconds > MAX_SECONDS:
         findings.append(Finding("slow", kind, f"{seconds:.1f} s for {len(data)} bytes, {kind}"))
@@ -169,13 +169,10 @@ def _from_error(kind: str, error: BaseException) -> Finding:
     return Finding(kind, place, place + "\n" + "".join(traceback.format_exception(error)))
 
 
-def _is_of_sd_parsers(error: BaseException) -> bool:
-    """Whether sd-parsers raised it, which is how it refuses metadata."""
+def _is_of_pillow(error: BaseException) -> bool:
+    """Whether Pillow raised it, which is how it refuses a damaged picture."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if "toolkit_core" in frame.filename), None)
-    return any(
-        "sd_parsers" in frame.filename for frame in frames[frames.index(last) if last else 0 :]
-    ) and not isinstance(error, MemoryError)
+    return Path(frames[-1].filename).parent.name == "PIL" and not isinstance(error, MemoryError)
 
 
 def _peak() -> int:

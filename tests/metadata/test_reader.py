@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit_core.metadata import read_generation_parameters
-from toolkit_core.records import GenerationParameters, Lora
+from toolkit_core.records import GenerationParameters
 
 from .checks import check_types
 

@@ -105,7 +105,10 @@ def _first_rows(data: bytes, wanted: int) -> bytes:
     rows = b""
     for chunk in chunks(data):
         if chunk.kind == b"IDAT":
-            rows += unpacker.decompress(chunk.data, wanted - len(rows))
+            try:
+                rows += unpacker.decompress(chunk.data, wanted - len(rows))
+            except zlib.error:
+                break
             if len(rows) >= wanted:
                 break
     return rows
@@ -134,7 +137,10 @@ def _read_pixels(pixels: NDArray[np.uint8]) -> tuple[str, str] | None:
             continue
         packed = _lowest_bits(layer, len(head) + length)[len(head) :]
         if signature.endswith(b"comp"):
-            packed = zlib.decompressobj(_GZIP).decompress(packed, _MAX_TEXT_BYTES)
+            try:
+                packed = zlib.decompressobj(_GZIP).decompress(packed, _MAX_TEXT_BYTES)
+            except zlib.error:
+                continue
         return signature.decode("ascii"), packed.decode("utf-8", "replace")
     return None
 
