@@ -12,6 +12,7 @@ from .comfyui_graph import Graph, Link, Node, parse_graph
 from .comfyui_model import read_model
 from .comfyui_nodes import GUIDERS, SAMPLERS, Guidance
 from .comfyui_sockets import Role, infer_guidance
+from .comfyui_types import NodeTypes
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
 
 GENERATOR = "ComfyUI"
@@ -22,7 +23,7 @@ _SAVER = re.compile(r"save|combine|output", re.IGNORECASE)
 _SEEDS = ("seed", "noise_seed")
 
 
-def read_comfyui(texts: Keywords) -> MetadataReading | None:
+def read_comfyui(texts: Keywords, node_types: NodeTypes | None = None) -> MetadataReading | None:
     """What the prompt graph says. None where there is neither a graph nor a workflow of ComfyUI's."""
     graph = parse_graph(parse_json(texts["prompt"])) if "prompt" in texts else None
     if graph is not None:
