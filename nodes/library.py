@@ -6,6 +6,7 @@ The only file of the pack that knows `folder_paths`.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import threading
@@ -95,7 +96,8 @@ def node_definitions() -> Mapping[str, Any]:
     definitions: dict[str, Any] = {}
     for name, node in list(nodes.NODE_CLASS_MAPPINGS.items()):
         try:
-            definitions[name] = _definition(node)
+            # Through JSON as the server sends it, which makes lists of tuples and texts of texts' subclasses.
+            definitions[name] = json.loads(json.dumps(_definition(node), default=str))
         except Exception:  # It may be any pack's.
             logger.debug("The node %s does not say what its inputs are.", name, exc_info=True)
     return definitions
