@@ -107,6 +107,10 @@ class NodeTypes:
                 return _names(known.inputs, values)
         return () if any(known.inputs for known in self._known(class_type)) else None
 
+    def definition(self, class_type: str) -> NodeType | None:
+        """All that the first source that knows the class says of it."""
+        return next(self._known(class_type), None)
+
     def _known(self, class_type: str) -> Iterator[NodeType]:
         for lookup in self._lookups:
             found = lookup(class_type)
