@@ -13,7 +13,7 @@ from .comfyui_model import Model, read_model
 from .comfyui_node import Link, Node, Origin
 from .comfyui_rules import Findings
 from .comfyui_sampler import chain, find_final_sampler, guiding, settings
-from .comfyui_sockets import Role
+from .comfyui_sockets import Role, pipe_input
 from .comfyui_types import NodeType, NodeTypes
 from .comfyui_vae import read_vae
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
@@ -70,7 +70,7 @@ def read_graph(graph: Graph) -> tuple[GenerationParameters, dict[str, str]]:
     found.add("loras", model.loras, *model.lora_origins, into=f"model of {sampler}")
     vae = read_vae(graph, sampler, final.savers)
     if vae:
-        found.add("vae", vae[0], vae[1])
+        found.add("vae", vae.name, vae.origin, into=f"vae of {vae.decoder}")
     _add_settings(graph, sampler, found)
     if positive.guidance is not None:
         found.add("guidance", positive.guidance, positive.guidance_origin, into=f"positive of {sampler}")
@@ -105,7 +105,8 @@ def _side(graph: Graph, samplers: Iterable[Node], role: Role) -> Texts:
     starts: list[Link] = []
     for sampler in samplers:
         guidance, node = guiding(graph, sampler)
-        link = node.links.get((guidance.positive if role == "positive" else guidance.negative) or "")
+        name = guidance.positive if role == "positive" else guidance.negative
+        link = _link(node, name) if name else None
         if link:
             starts.append(link)
     return read_texts(graph, starts, role)
@@ -113,8 +114,13 @@ def _side(graph: Graph, samplers: Iterable[Node], role: Role) -> Texts:
 
 def _model(graph: Graph, sampler: Node) -> Model:
     guidance, node = guiding(graph, sampler)
-    link = node.links.get(guidance.model)
+    link = _link(node, guidance.model)
     return read_model(graph, link) if link else Model()
+
+
+def _link(node: Node, name: str) -> Link | None:
+    """What is linked to an input, or to the pipe that stands in for it."""
+    return node.links.get(name) or node.links.get(pipe_input(node) or "")
 
 
 def _seed(graph: Graph, final: Node) -> tuple[object, Origin] | None:

@@ -7,13 +7,12 @@ thousands of nodes long. Nothing here recurses, and each node is looked at once 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .comfyui_node import Link, Node, Origin, as_link
 from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
-from .comfyui_sockets import CONDITIONING_TYPES, Role, carries_value, is_pipe, is_sampler, role_of
+from .comfyui_sockets import CONDITIONING_TYPES, SAMPLED_TYPES, Role, carries_value, is_pipe, is_sampler, role_of
 from .comfyui_switches import infer_switch
 from .comfyui_types import NodeTypes
 from .comfyui_values import MAX_TEXT
@@ -51,6 +50,7 @@ class Graph:
         self.nodes = nodes
         self._types = types
         self._answers: dict[_Question, Any] = {}
+        self._chosen: dict[str, Sequence[str]] = {}
         self._samplers: dict[str, bool] = {}
         self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
@@ -84,6 +84,7 @@ class Graph:
         there = [name for name, value in node.inputs.items() if name in node.links or as_link(value) is None]
         chosen = switch({name: self._nearby(node, name) for name in there})
         if any(name in there for name in chosen):
+            self._chosen[node.id] = chosen
             node.links = {name: node.links[name] for name in chosen if name in node.links}
 
     def _nearby(self, node: Node, name: str) -> Any:
@@ -93,8 +94,21 @@ class Graph:
 
     def is_sampler(self, node: Node) -> bool:
         if node.id not in self._samplers:
-            self._samplers[node.id] = node.class_type in SAMPLERS or is_sampler(node)
+            may_sample = is_sampler(node) and self._may_give_picture(node.class_type)
+            self._samplers[node.id] = node.class_type in SAMPLERS or may_sample
         return self._samplers[node.id]
+
+    def _may_give_picture(self, class_type: str) -> bool:
+        kinds = list(self._output_types(class_type))
+        return not kinds or any(kind in SAMPLED_TYPES for kind in kinds)
+
+    def _output_types(self, class_type: str) -> Iterator[str]:
+        """The types of a class's outputs as far as they are known, from slot 0."""
+        for slot in range(_MAX_SLOTS):
+            kind = self._types.output_type(class_type, slot)
+            if kind is None:
+                return
+            yield kind
 
     def is_known(self, node: Node) -> bool:
         """Whether its class is in the table or among the known definitions, rather than read by its sockets' names."""
@@ -110,9 +124,8 @@ class Graph:
     def conditioning_slots(self, node: Node) -> list[int]:
         """Which outputs of its class are CONDITIONING; none where the types are not known."""
         if node.class_type not in self._conditioning_slots:
-            kinds = (self._types.output_type(node.class_type, slot) for slot in range(_MAX_SLOTS))
-            known = enumerate(takewhile(lambda kind: kind is not None, kinds))
-            slots = [slot for slot, kind in known if kind in CONDITIONING_TYPES]
+            kinds = enumerate(self._output_types(node.class_type))
+            slots = [slot for slot, kind in kinds if kind in CONDITIONING_TYPES]
             self._conditioning_slots[node.class_type] = slots
         return self._conditioning_slots[node.class_type]
 
@@ -194,7 +207,7 @@ class Graph:
             begun.add(current)
             values = {name: _unwrap(value) for name, value in node.inputs.items() if as_link(value) is None}
             values.update({name: answers.get(need) for name, need in needed.items()})
-            answers[current] = values.get(field) if field else self._bounded(_evaluate(node, values, current))
+            answers[current] = values.get(field) if field else self._bounded(self._evaluate(node, values, current))
             pending.pop()
         return answers[question]
 
@@ -212,6 +225,13 @@ class Graph:
             if field:
                 return filled, field
         return node, None
+
+    def _evaluate(self, node: Node, values: Mapping[str, Any], question: _Question) -> Any:
+        switch = SWITCHES.get(node.class_type) or infer_switch(node)
+        if switch is None:
+            return _evaluate(node, values, question)
+        chosen = self._chosen.get(node.id) or switch(values)
+        return next((values[name] for name in chosen if name in values), None)
 
     def _bounded(self, value: Any) -> Any:
         """Texts joined to themselves again and again would fill the memory."""
@@ -284,9 +304,6 @@ def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any
             return outputs(values)
         slot = question.link.slot
         return outputs[slot](values) if 0 <= slot < len(outputs) else None
-    switch = SWITCHES.get(node.class_type) or infer_switch(node)
-    if switch:
-        return next((values[name] for name in switch(values) if name in values), None)
     if not carries_value(node):
         return None
     fitting = {name: value for name, value in values.items() if _fits(value, question.wanted)}

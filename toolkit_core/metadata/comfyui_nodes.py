@@ -142,14 +142,14 @@ SAMPLERS: dict[str, Guidance] = {
     "RegionalSamplerAdvanced": Guidance(by="base_sampler"),
     "TwoAdvancedSamplersForMask": Guidance(by="base_sampler"),
     "TwoSamplersForMask": Guidance(by="base_sampler"),
-    "easy kSampler": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerCustom": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerDownscaleUnet": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerInpainting": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerLayerDiffusion": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerSDTurbo": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy kSamplerTiled": Guidance(positive="pipe", negative="pipe", cfg=None),
-    "easy detailerFix": Guidance(positive="pipe", negative="pipe", cfg=None),
+    "easy kSampler": Guidance(),
+    "easy kSamplerCustom": Guidance(),
+    "easy kSamplerDownscaleUnet": Guidance(),
+    "easy kSamplerInpainting": Guidance(),
+    "easy kSamplerLayerDiffusion": Guidance(),
+    "easy kSamplerSDTurbo": Guidance(),
+    "easy kSamplerTiled": Guidance(),
+    "easy detailerFix": Guidance(),
 }
 
 GUIDERS: dict[str, Guidance] = {

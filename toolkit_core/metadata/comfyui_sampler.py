@@ -63,7 +63,7 @@ def chain(graph: Graph, final: Node) -> list[Node]:
 
 
 def settings(graph: Graph, sampler: Node, *sockets: str) -> list[Node]:
-    """The nodes whose widgets may hold a sampler's settings: itself, its parts at these sockets, what fills its pipes."""
+    """The nodes that may hold a sampler's settings: itself, its parts at these sockets, and what fills its pipes."""
     _, node = guiding(graph, sampler)
     parts = [part for socket in sockets if (part := source(graph, sampler, socket))]
     own = [sampler, *parts, *([node] if node is not sampler else [])]

@@ -1,4 +1,4 @@
-"""What a ComfyUI node of an unknown class does, by the types of its sockets where they are known, else by their names."""
+"""What a ComfyUI node of an unknown class does: by its sockets' types where they are known, else by their names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PIPE = re.compile(
 )
 _SIDE_PIPE = re.compile(r"refiner|ipadapter|sam_|segm|bbox", re.IGNORECASE)
 _MODEL = re.compile(
-    r"^(model|unet)(_?(1|a|0*1))?$|^(base_model|model_to|model_positive|model_opt|model_override|optional_model)$",
+    r"^(model|unet)(_?(1|a|0*1))?$|^(base_model|model_to|model_positive|model_opt|opt_model|model_override|optional_model)$",
     re.IGNORECASE,
 )
 _VAE = re.compile(r"^(vae|optional_vae|vae_opt|vae_override)(_?\d*)$", re.IGNORECASE)
@@ -46,21 +46,21 @@ _CFG = ("cfg", "cfg_conds", "cfg_scale", "video_cfg", "true_gs")
 CONDITIONING_TYPES = frozenset(("CONDITIONING", "WANVIDEOTEXTEMBEDS", "HYVIDEMBEDS"))
 MODEL_TYPES = frozenset(("MODEL", "WANVIDEOMODEL", "HYVIDEOMODEL"))
 VAE_TYPES = frozenset(("VAE", "WANVAE"))
-PIPE_TYPES = frozenset(
-    ("PIPE_LINE", "PIPE_LINE_SDXL", "BASIC_PIPE", "DETAILER_PIPE", "RGTHREE_CONTEXT", "RGTHREE_DYNAMIC_CONTEXT")
-    + ("SDXL_TUPLE", "BUS")
-)
+PIPE_TYPES = frozenset(("PIPE_LINE", "PIPE_LINE_SDXL", "BASIC_PIPE", "DETAILER_PIPE", "SDXL_TUPLE", "BUS")) | {
+    "RGTHREE_CONTEXT",
+    "RGTHREE_DYNAMIC_CONTEXT",
+}
+SAMPLED_TYPES = PIPE_TYPES | {"LATENT", "IMAGE", "VIDEO", "AUDIO", "*"}
 _VALUE_TYPES = frozenset(("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "SEED"))
-_OTHER_TYPES = frozenset(
-    ("CLIP", "IMAGE", "MASK", "LATENT", "VIDEO", "AUDIO", "CONTROL_NET", "CLIP_VISION", "CLIP_VISION_OUTPUT")
-    + ("STYLE_MODEL", "UPSCALE_MODEL", "NOISE", "SAMPLER", "SIGMAS", "GLIGEN", "HOOKS", "HOOK_KEYFRAMES")
-    + ("LORA_STACK", "IPADAPTER", "WANTEXTENCODER", "WANVIDIMAGE_EMBEDS", "WANVIDLORA", "TIMESTEPS_RANGE")
+_PICTURE_TYPES = frozenset(("IMAGE", "LATENT", "VIDEO", "MASK"))
+_OTHER_TYPES = _PICTURE_TYPES.union(
+    ("AUDIO", "CLIP", "CLIP_VISION", "CLIP_VISION_OUTPUT", "STYLE_MODEL", "UPSCALE_MODEL", "CONTROL_NET", "GLIGEN"),
+    ("NOISE", "SAMPLER", "SIGMAS", "TIMESTEPS_RANGE", "HOOKS", "HOOK_KEYFRAMES", "LORA_STACK", "IPADAPTER"),
+    ("WANTEXTENCODER", "WANVIDIMAGE_EMBEDS", "WANVIDLORA"),
 )
 _NO_CONDITIONING = MODEL_TYPES | VAE_TYPES | _OTHER_TYPES | _VALUE_TYPES - {"STRING"}
 _NO_VALUE = MODEL_TYPES | VAE_TYPES | _OTHER_TYPES | CONDITIONING_TYPES
-_NO_PICTURE = (
-    MODEL_TYPES | VAE_TYPES | CONDITIONING_TYPES | _VALUE_TYPES | _OTHER_TYPES
-) - {"IMAGE", "LATENT", "VIDEO", "MASK"}  # fmt: skip
+_NO_PICTURE = (MODEL_TYPES | VAE_TYPES | CONDITIONING_TYPES | _VALUE_TYPES | _OTHER_TYPES) - _PICTURE_TYPES
 
 
 def role_of(name: str) -> Role | None:
@@ -119,13 +119,17 @@ def _main(node: Node, named: re.Pattern[str], types: frozenset[str]) -> str | No
     return next((name for name in fitting if _OVERRIDE.search(name)), fitting[0] if fitting else None)
 
 
+def pipe_input(node: Node) -> str | None:
+    return next((name for name in node.links if is_pipe(node, name)), None)
+
+
 def infer_guidance(node: Node) -> Guidance:
     """The positive, negative, model and CFG inputs of a sampler or guider of unknown class."""
     sided = [name for name in node.links if role_of(name) and may_carry_conditioning(node, name)]
     positive = next((name for name in sided if role_of(name) == "positive"), None)
     negative = next((name for name in sided if role_of(name) == "negative"), None)
     conditioning = next((name for name in node.links if is_conditioning(node, name) and name not in sided), None)
-    pipe = next((name for name in node.links if is_pipe(node, name)), None)
+    pipe = pipe_input(node)
     both = "text_embeds" if "text_embeds" in node.links else pipe
     return Guidance(
         positive=positive or conditioning or pipe or "positive",
@@ -162,7 +166,8 @@ def infer_conditioning(node: Node, role: Role) -> Conditioning:
     named = [name for name in node.inputs if role_of(name) and _holds_prompt(node, name)]
     sided = [name for name in named if role_of(name) == role]
     if sided:
-        return _split(node, [name for name in sided if not _REFINER.search(name)] or sided)
+        sided = [name for name in sided if not _REFINER.search(name)] or sided
+        return _split(node, [name for name in sided if "populated" in name] or sided)
     pipes = tuple(name for name in node.links if is_pipe(node, name))
     if pipes:
         return Conditioning(pipes)

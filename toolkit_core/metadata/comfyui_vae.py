@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from .comfyui_graph import Graph
 from .comfyui_node import Link, Node, Origin
-from .comfyui_sockets import is_pipe, may_carry_picture, vae_input
+from .comfyui_sockets import may_carry_picture, pipe_input, vae_input
 from .values import as_name
 
 _WIDGETS = ("vae_name", "vae", "vae_file", "vae_path")
@@ -17,8 +18,16 @@ _THE_CHECKPOINTS_OWN = frozenset(("baked vae", "automatic", "default", "from che
 _LATENT = re.compile(r"^(samples|latent|latents|latent_image)$", re.IGNORECASE)
 
 
-def read_vae(graph: Graph, final: Node, savers: Iterable[Node]) -> tuple[str, Origin] | None:
-    """The VAE's file and where it is named; None where it is the checkpoint's own, or not known."""
+class Vae(NamedTuple):
+    """A VAE's file, where it is named, and the node that decoded with it."""
+
+    name: str
+    origin: Origin
+    decoder: Node
+
+
+def read_vae(graph: Graph, final: Node, savers: Iterable[Node]) -> Vae | None:
+    """The VAE behind the last decoder before the saver; None where it is the checkpoint's own, or not known."""
     decoder = _decoder(graph, final, savers)
     seen: set[str] = set()
     node: Node | None = decoder
@@ -29,7 +38,9 @@ def read_vae(graph: Graph, final: Node, savers: Iterable[Node]) -> tuple[str, Or
         if link is None or is_loader:
             found = graph.first([node], (*_WIDGETS, *(_LOADER_WIDGETS if is_loader else ())))
             name = as_name(found[0]) if found else None
-            return (name, found[1]) if found and name and name.lower() not in _THE_CHECKPOINTS_OWN else None
+            if found is None or name is None or name.lower() in _THE_CHECKPOINTS_OWN:
+                return None
+            return Vae(name, found[1], decoder)
         node = graph.nodes[link.node]
     return None
 
@@ -63,5 +74,5 @@ def _vae_link(graph: Graph, node: Node) -> Link | None:
         return next(iter(node.links.values()))
     if any(widget in node.inputs for widget in _WIDGETS):
         return None
-    pipe = next((name for name in node.links if is_pipe(node, name)), None)
+    pipe = pipe_input(node)
     return node.links[pipe] if pipe else None

@@ -45,8 +45,8 @@ def joined(
 ) -> Value:
     """Joins its texts by the text in the widget `by`, or by `default` where it has no such widget.
 
-    What only a run can know is left out of it; None where nothing is known. strip: the widget that says whether white space
-    around the texts goes.
+    What only a run can know is left out of it; None where nothing is known. strip: the widget that says whether white
+    space around the texts goes.
     """
 
     def join(values: Values) -> str | None:
