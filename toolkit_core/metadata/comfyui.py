@@ -16,6 +16,7 @@ from .comfyui_sampler import chain, find_final_sampler, guiding, settings
 from .comfyui_sockets import Role, pipe_input
 from .comfyui_types import NodeType, NodeTypes
 from .comfyui_vae import read_vae
+from .comfyui_workflow import prompt_of_workflow
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
 
 GENERATOR = "ComfyUI"
@@ -25,14 +26,17 @@ _CFG = ("cfg", "cfg_scale")
 
 
 def read_comfyui(texts: Keywords) -> MetadataReading | None:
-    """What the prompt graph says. None where there is neither a graph nor a workflow of ComfyUI's."""
+    """What the prompt graph says, or where there is none, the workflow. None where there is neither."""
     graph = parse_graph(parse_json(texts["prompt"]), _types(texts)) if "prompt" in texts else None
     if graph is not None:
         parameters, rules = read_graph(graph)
         return MetadataReading(parameters, f"ComfyUI graph in {texts.where('prompt')}", rules)
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        return MetadataReading(GenerationParameters(generator=GENERATOR), f"workflow in {texts.where('workflow')}")
+        types = NodeTypes.from_workflow(workflow).otherwise(NodeTypes.core())
+        graph = parse_graph(prompt_of_workflow(workflow, types), types)
+        parameters, rules = read_graph(graph) if graph else (GenerationParameters(generator=GENERATOR), {})
+        return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}", rules)
     return None
 
 
