@@ -28,7 +28,10 @@ def main(url: str) -> None:
     nodes = definitions_of(_get(f"{url}/object_info"))
     types: dict[str, int] = {}
     packed = {
-        name: [[_packed(found, types) for found in node.inputs], [_number(kind, types) for kind in node.outputs]]
+        name: [
+            [_packed(found, types) for found in node.inputs.values()],
+            [_number(kind, types) for kind in node.outputs],
+        ]
         for name, node in sorted(nodes.items())
     }
     lines = ",\n".join(f"{_compact(name)}:{_compact(node)}" for name, node in packed.items())

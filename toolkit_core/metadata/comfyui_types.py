@@ -8,7 +8,7 @@ widgets.ts, dynamicWidgets.ts and litegraphUtil.ts.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,11 @@ _CONTROL = "control_after_generate"
 _SEEDS = ("seed", "noise_seed")
 _VALUE_TYPES = frozenset(("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO", DYNAMIC_COMBO))
 _DRAWN_TYPES = frozenset(
-    ("MARKDOWN", "TEXTAREA", "COLOR", "COLORS", "CHART", "GALLERIA", "PAINTER", "COMPOSITOR", "CURVE", "RANGE")
-    + ("VIDEO_EDIT", "BOUNDING_BOX", "BOUNDING_BOXES", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D")
-    + ("WEBCAM", "AUDIO_RECORD")
+    (
+        *("MARKDOWN", "TEXTAREA", "COLOR", "COLORS", "CHART", "GALLERIA", "PAINTER", "COMPOSITOR", "CURVE", "RANGE"),
+        *("VIDEO_EDIT", "BOUNDING_BOX", "BOUNDING_BOXES", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D"),
+        *("WEBCAM", "AUDIO_RECORD"),
+    )
 )
 """Types that have a widget in the frontend. IMAGECOMPARE has one, too, but keeps no value."""
 _MAX_DEPTH = 8
@@ -47,10 +49,14 @@ class Input(NamedTuple):
 
 
 class NodeType(NamedTuple):
-    """The inputs of a class in order, and the types of its outputs by slot."""
+    """The inputs of a class by name, in order, and the types of its outputs by slot.
 
-    inputs: tuple[Input, ...]
+    `has_widgets`: whether they say which of them are widgets; those that a workflow lists do not.
+    """
+
+    inputs: Mapping[str, Input]
     outputs: tuple[str, ...]
+    has_widgets: bool = True
 
 
 Lookup = Callable[[str], NodeType | None]
@@ -102,10 +108,12 @@ class NodeTypes:
         A dynamic combo's inputs depend on its value, so `values` are the node's. There are more names than values
         where a newer version of the class has more widgets, and fewer where a frontend adds some. None: not known.
         """
-        for known in self._known(class_type):
-            if any(found.values for found in known.inputs):
-                return _names(known.inputs, values)
-        return () if any(known.inputs for known in self._known(class_type)) else None
+        known = next((known for known in self._known(class_type) if known.has_widgets), None)
+        return _names(known.inputs.values(), values) if known else None
+
+    def definition(self, class_type: str) -> NodeType | None:
+        """All that the first source that knows the class says of it."""
+        return next(self._known(class_type), None)
 
     def _known(self, class_type: str) -> Iterator[NodeType]:
         for lookup in self._lookups:
@@ -127,30 +135,34 @@ def workflow_nodes(workflow: Any) -> Iterator[dict[str, Any]]:
         graphs.extend(reversed(subgraphs) if isinstance(subgraphs, list) else ())
 
 
-def _find(inputs: tuple[Input, ...], name: str) -> Input | None:
+def _find(inputs: Mapping[str, Input], name: str) -> Input | None:
     """An input by its name in a prompt, where a dynamic one's inner inputs follow it behind a dot."""
     for _ in range(_MAX_DEPTH):
-        exact = next((found for found in inputs if found.name == name), None)
-        if exact:
-            return exact
-        outer = next((found for found in inputs if found.inner and name.startswith(f"{found.name}.")), None)
+        if name in inputs:
+            return inputs[name]
+        head, _, name = name.partition(".")
+        outer = inputs.get(head)
         if outer is None:
             return None
-        name = name[len(outer.name) + 1 :]
-        inner = [found for choice in outer.inner.values() for found in choice]
+        inner = [found for chosen in outer.inner.values() for found in chosen]
         if outer.type == AUTOGROW:
             named = next((found for found in inner if name.startswith(found.name)), None)
             return named or (inner[0] if inner else None)
-        inputs = tuple(inner)
+        inputs = _by_name(inner)
     return None
 
 
-def _names(inputs: tuple[Input, ...], values: Sequence[Any]) -> tuple[str | None, ...]:
+def _by_name(inputs: Iterable[Input]) -> dict[str, Input]:
+    """The first of each name: a dynamic combo's choices have names in common, and their types."""
+    return {found.name: found for found in reversed(list(inputs))}
+
+
+def _names(inputs: Collection[Input], values: Sequence[Any]) -> tuple[str | None, ...]:
     old = _without_forced(inputs, values)
     if old is not None:
         return old
     names: list[str | None] = []
-    pending = [(found, "") for found in reversed(inputs)]
+    pending = [(found, "") for found in reversed(list(inputs))]
     while pending:
         found, prefix = pending.pop()
         if found.type == AUTOGROW and any(inner.values for inner in found.inner.get("", ())):
@@ -165,7 +177,7 @@ def _names(inputs: tuple[Input, ...], values: Sequence[Any]) -> tuple[str | None
     return tuple(names)
 
 
-def _without_forced(inputs: tuple[Input, ...], values: Sequence[Any]) -> tuple[str | None, ...] | None:
+def _without_forced(inputs: Collection[Input], values: Sequence[Any]) -> tuple[str | None, ...] | None:
     """The names where there is a value for each forced input too, as frontends before 1.16 saved it."""
     if not any(found.forced for found in inputs) or any(found.inner for found in inputs):
         return None
@@ -179,19 +191,19 @@ def _without_forced(inputs: tuple[Input, ...], values: Sequence[Any]) -> tuple[s
 
 
 def _from_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, NodeType]:
-    found: dict[str, NodeType] = {}
+    inputs: dict[str, dict[str, Input]] = {}
+    outputs: dict[str, tuple[str, ...]] = {}
     for node in nodes:
         class_type = node.get("type")
         if not isinstance(class_type, str):
             continue
-        before = found.get(class_type, NodeType((), ()))
-        inputs = {known.name: known for known in before.inputs}
+        known = inputs.setdefault(class_type, {})
         for name, kind in _slots(node.get("inputs")):
             if name is not None:
-                inputs.setdefault(name, Input(name, kind))
-        outputs = tuple(kind for _, kind in _slots(node.get("outputs")))
-        found[class_type] = NodeType(tuple(inputs.values()), max(before.outputs, outputs, key=len))
-    return found
+                known.setdefault(name, Input(name, kind))
+        given = tuple(kind for _, kind in _slots(node.get("outputs")))
+        outputs[class_type] = max(outputs.get(class_type, ()), given, key=len)
+    return {class_type: NodeType(known, outputs[class_type], False) for class_type, known in inputs.items()}
 
 
 def _slots(slots: Any) -> Iterator[tuple[str | None, str]]:
@@ -208,7 +220,9 @@ def _from_definition(definition: Any) -> NodeType | None:
     kinds = (_type_of(kind) for kind in (outputs if isinstance(outputs, list) else ()))
     order = definition.get("input_order")
     inputs = _inputs_of(definition.get("input"), order if isinstance(order, dict) else {}, 0)
-    return NodeType(inputs, tuple("*" if kind == _MATCH_TYPE else kind for kind in kinds))
+    return NodeType(
+        {found.name: found for found in inputs}, tuple("*" if kind == _MATCH_TYPE else kind for kind in kinds)
+    )
 
 
 def _inputs_of(groups: Any, order: Mapping[str, Any], depth: int) -> tuple[Input, ...]:
@@ -261,7 +275,9 @@ def _core_node(class_type: str) -> NodeType | None:
     if class_type not in nodes:
         return None
     inputs, outputs = nodes[class_type]
-    return NodeType(_unpacked(inputs, types), tuple(types[number] for number in outputs))
+    return NodeType(
+        {found.name: found for found in _unpacked(inputs, types)}, tuple(types[number] for number in outputs)
+    )
 
 
 @cache
