@@ -6,14 +6,15 @@ The only file of the pack that knows `folder_paths`.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 
@@ -88,6 +89,31 @@ def allowed_folder(folder: str) -> Path:
     return real
 
 
+def node_definitions() -> Mapping[str, Any]:
+    """What `/object_info` says of this ComfyUI's nodes, as far as types go; a node that cannot tell is left out."""
+    import nodes  # ComfyUI's own; only here is every pack loaded
+
+    definitions: dict[str, Any] = {}
+    for name, node in list(nodes.NODE_CLASS_MAPPINGS.items()):
+        try:
+            # Through JSON as the server sends it, which makes lists of tuples and texts of texts' subclasses.
+            definitions[name] = json.loads(json.dumps(_definition(node), default=str))
+        except Exception:  # It may be any pack's.
+            logger.debug("The node %s does not say what its inputs are.", name, exc_info=True)
+    return definitions
+
+
+def _definition(node: Any) -> Mapping[str, Any]:
+    if hasattr(node, "GET_NODE_INFO_V1"):
+        return node.GET_NODE_INFO_V1()
+    inputs = node.INPUT_TYPES()
+    return {
+        "input": inputs,
+        "input_order": {kind: list(named) for kind, named in inputs.items()},
+        "output": node.RETURN_TYPES,
+    }
+
+
 def _open() -> Library:
     global _library
     with _lock:
@@ -96,7 +122,9 @@ def _open() -> Library:
             from ..toolkit_core.library import Library
 
             weights = [*folder_paths.get_folder_paths("text_encoders"), *folder_paths.get_folder_paths("clip_vision")]
-            _library = Library.open(home_folder(), weights=list(dict.fromkeys(weights)))
+            _library = Library.open(
+                home_folder(), weights=list(dict.fromkeys(weights)), node_definitions=node_definitions
+            )
             logger.info("Opened %s", _library.database.describe())
         return _library
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,6 +52,13 @@ Weights = Annotated[
     list[Path] | None, typer.Option(help="A folder to look for weights in; may be given again.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ComfyUI = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A running ComfyUI, as http://127.0.0.1:8188, whose own word on its nodes helps to read their graphs.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Device of the encoders: cpu, cuda:0, mps…")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by the device if not given.")]
 
@@ -68,6 +75,7 @@ def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Lo
 @app.command()
 def index(
     folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth, or files.")],
+    comfyui: ComfyUI = None,
     weights: Weights = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
@@ -80,9 +88,38 @@ def index(
     settings = load_settings(
         home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
     )
-    with _library(settings) as opened, report.progress_bars(err) as progress:
+    with _library(settings, comfyui) as opened, report.progress_bars(err) as progress:
         done = opened.index(folders, progress)
     _show_report(done, as_json)
+
+
+@app.command()
+def reread(
+    everything: Annotated[bool, typer.Option("--all", help="Also what this version has read before.")] = False,
+    comfyui: ComfyUI = None,
+    weights: Weights = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Make sense of the kept metadata again, after an update of this program; needs no image files.
+
+    Only images that an older version has read are read again. Files are opened for those whose metadata is not kept.
+    """
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    with _library(settings, comfyui) as opened, report.progress_bars(err) as progress:
+        done = opened.reread(progress, everything=everything)
+    if as_json:
+        _print_json(to_json(done))
+    else:
+        report.print_reread_report(out, done)
+    if done.embedding.refused:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -142,15 +179,24 @@ def search(
 @app.command()
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    raw: Annotated[bool, typer.Option("--raw", help="The metadata itself, as the files have it.")] = False,
+    comfyui: ComfyUI = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is read from files: one JSON object a line with --json. Touches no database."""
-    from .inspection import inspect_file
+    """Show what is read from files and the sidecars beside them, and by which rule. Touches no database.
 
+    With --json one object a line.
+    """
+    from .inspection import inspect_file
+    from .metadata.comfyui_types import NodeTypes
+
+    node_types = NodeTypes.from_object_info(_node_definitions(comfyui)) if comfyui else None
     for file in files:
-        found = inspect_file(file)
+        found = inspect_file(file, node_types)
         if as_json:
-            _print_json(found, indent=None)
+            _print_json(found.to_json(raw=raw), indent=None)
+        elif raw:
+            report.print_texts(out, found)
         else:
             report.print_inspection(out, found)
 
@@ -249,9 +295,21 @@ def main() -> None:
 
 
 @contextmanager
-def _library(settings: Settings) -> Iterator[Library]:
-    with Library(settings, on_wait=lambda message: err.print(message, markup=False)) as opened:
+def _library(settings: Settings, comfyui: str | None = None) -> Iterator[Library]:
+    # Asked before anything else is done, so that a wrong address is told at once.
+    definitions = _node_definitions(comfyui) if comfyui else None
+    with Library(
+        settings,
+        node_definitions=None if definitions is None else lambda: definitions,
+        on_wait=lambda message: err.print(message, markup=False),
+    ) as opened:
         yield opened
+
+
+def _node_definitions(comfyui: str) -> Mapping[str, Any]:
+    from .comfyui_server import fetch_node_definitions
+
+    return fetch_node_definitions(comfyui)
 
 
 def _show_report(done: IndexReport, as_json: bool) -> None:

@@ -13,6 +13,10 @@ class DatabaseError(ToolkitError):
     """PostgreSQL could not be started or reached, refused a statement, or lacks pgvector."""
 
 
+class ComfyUIError(ToolkitError):
+    """A running ComfyUI could not be reached, or did not say what it was asked for."""
+
+
 class EncoderError(ToolkitError):
     """An encoder's weights are unreadable, of the wrong shape, or gave an unusable vector."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .database import Database, images, revision, vectors
+from .database import Database, images, rereading, revision, vectors
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound, SearchError
-from .records import ImageRecord, IndexReport, LibraryStatus, Progress, SearchHit
+from .metadata import READER_VERSION
+from .records import ImageRecord, IndexReport, LibraryStatus, Progress, RereadReport, SearchHit
 from .settings import Settings, load_settings
 from .space_encoders import EncoderSource, SpaceEncoders
 from .spaces import EMBEDDINGS, SPACES
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .conditioning import Conditioning, ConditioningEncoder
+    from .metadata.comfyui_types import NodeTypes
 
 logger = logging.getLogger(__name__)
+
+NodeDefinitions: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
 class Library:
@@ -44,10 +49,16 @@ class Library:
         settings: Settings,
         *,
         encoders: Mapping[str, EncoderSource] | None = None,
+        node_definitions: NodeDefinitions | None = None,
         on_wait: Callable[[str], None] | None = None,
     ) -> None:
-        """Open the library that the settings name. `encoders` stand in for those made of found weights, by space."""
+        """Open the library that the settings name.
+
+        encoders: stand in for those made of found weights, by space. node_definitions: see `open`.
+        """
         self.settings = settings
+        self._node_definitions = node_definitions
+        self._node_types: NodeTypes | None = None
         if settings.database_url:
             self.database = Database.external(settings.database_url, settings.library)
         else:
@@ -66,6 +77,7 @@ class Library:
         weights: Sequence[Path | str] = (),
         device: str | None = None,
         dtype: str | None = None,
+        node_definitions: NodeDefinitions | None = None,
         on_wait: Callable[[str], None] | None = None,
     ) -> Self:
         """Open a library, making it where there is none yet.
@@ -73,13 +85,15 @@ class Library:
         home: folder of the embedded database and `settings.toml`; the platform's data folder by default.
         database_url: a PostgreSQL server (libpq URL) in place of the embedded one.
         library: the schema's name. weights: folders to look for weights in, before those of the settings.
+        node_definitions: gives what a ComfyUI's `/object_info` says, for reading graphs of its nodes better; called
+        once, when a file is first read.
         on_wait: told, in words, when the server takes long to start.
         Raises SettingsError, DatabaseError.
         """
         settings = load_settings(
             home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype
         )
-        return cls(settings, on_wait=on_wait)
+        return cls(settings, node_definitions=node_definitions, on_wait=on_wait)
 
     def index(
         self,
@@ -101,7 +115,39 @@ class Library:
         from .indexing import Indexer
 
         own = self._encoders.connected(encoders or {})
-        return Indexer(self.database, own, progress, recursive=recursive, reindex=reindex, keep=keep).run(paths)
+        indexer = Indexer(
+            self.database,
+            own,
+            progress,
+            recursive=recursive,
+            reindex=reindex,
+            keep=keep,
+            node_types=self._types_of_nodes,
+        )
+        return indexer.run(paths)
+
+    def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
+        """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.
+
+        The metadata that the library keeps is read; files are opened for those images alone that have none kept.
+        everything: also the images that this version's readers have read before.
+        An exception out of `progress` stops the run; what is done stays, and the next run goes on. Raises
+        DatabaseError.
+        """
+        from .indexing import Rereader
+
+        started = time.monotonic()
+        rereader = Rereader(self.database, progress, everything=everything, node_types=self._types_of_nodes())
+        rereader.run()
+        return RereadReport(
+            from_kept=rereader.from_kept,
+            from_files=rereader.from_files,
+            changed=rereader.changed,
+            current=rereader.current,
+            unread=tuple(rereader.unread),
+            embedding=self.index([], progress),
+            seconds=time.monotonic() - started,
+        )
 
     def reindex(self, space: str, progress: Callable[[Progress], None] | None = None) -> IndexReport:
         """Make a space's vectors anew with the weights that are found now, which become the library's own.
@@ -197,12 +243,14 @@ class Library:
         """Counts, what is pending, and whose vectors each space holds."""
         with self.database.transaction() as connection:
             total, failed, prompts = images.counts(connection)
+            read_by_older = rereading.count(connection, READER_VERSION)
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
             encoders = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
         return LibraryStatus(
             images=total,
             failed=failed,
             prompts=prompts,
+            read_by_older=read_by_older,
             pending=pending,
             encoders=encoders,
             database={
@@ -234,6 +282,13 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _types_of_nodes(self) -> NodeTypes | None:
+        if self._node_types is None and self._node_definitions is not None:
+            from .metadata.comfyui_types import NodeTypes
+
+            self._node_types = NodeTypes.from_object_info(self._node_definitions())
+        return self._node_types
 
     def _make_encoder(self, space: str) -> Encoder:
         return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)

@@ -150,6 +150,33 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
+class RereadReport:
+    """What one run of `reread` did. Counts are of images.
+
+    from_kept: read from the metadata that the library keeps. from_files: from their files, where it kept none.
+    changed: those of both that say something else now. current: left out, because this reader read them before.
+    unread: neither kept nor to be had from the file that was indexed, with the reason.
+    embedding: the vectors that were made for the prompts that are new.
+    """
+
+    from_kept: int
+    from_files: int
+    changed: int
+    current: int
+    unread: tuple[FailedFile, ...]
+    embedding: IndexReport
+    seconds: float
+
+    def summary(self) -> str:
+        """What became of the images, in one line."""
+        return (
+            f"{self.from_kept + self.from_files} read again ({self.from_kept} from kept metadata, {self.from_files} "
+            f"from files), {self.changed} changed, {self.current} current, {len(self.unread)} unread in "
+            f"{self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
 class EncoderRecord:
     """The encoder that made a space's vectors: its name, and its probe (see `encoders.identity`)."""
 
@@ -160,11 +187,15 @@ class EncoderRecord:
 
 @dataclass(frozen=True)
 class LibraryStatus:
-    """Counts of a whole library. `pending` is by space; `encoders` has None for a space never written."""
+    """Counts of a whole library. `pending` is by space; `encoders` has None for a space never written.
+
+    read_by_older: images that `reread` would read, because the readers became better since.
+    """
 
     images: int
     failed: int
     prompts: int
+    read_by_older: int
     pending: Mapping[str, int]
     encoders: Mapping[str, EncoderRecord | None]
     database: Mapping[str, Any]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -21,7 +22,19 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .encoders.weights import WeightsLocation
-from .records import ImageRecord, IndexReport, LibraryStatus, Progress, SearchHit
+from .records import (
+    FailedFile,
+    ImageRecord,
+    IndexReport,
+    LibraryStatus,
+    Lora,
+    Progress,
+    RereadReport,
+    SearchHit,
+)
+
+if TYPE_CHECKING:
+    from .inspection import Inspection
 
 UNTRAINED = (
     "These weights are untrained: they find near-duplicates, not meaning. "
@@ -63,15 +76,31 @@ class _Tasks:
 
 def print_index_report(console: Console, report: IndexReport) -> None:
     console.print(report.summary())
+    _print_spaces(console, report)
+    _print_failures(console, report.failed)
+
+
+def print_reread_report(console: Console, report: RereadReport) -> None:
+    console.print(report.summary())
+    if report.current:
+        console.print("What is current was read by this version before; --all reads it, too.")
+    _print_spaces(console, report.embedding)
+    _print_failures(console, report.unread)
+
+
+def _print_spaces(console: Console, report: IndexReport) -> None:
     table = Table("space", "embedded", "pending", "")
     for space, count in report.embedded.items():
         reason = report.refused.get(space) or report.skipped.get(space, "")
         table.add_row(space, str(count), str(report.pending[space]), Text(reason, "red" if reason else ""))
     console.print(table)
-    for failed in report.failed[:MOST_FAILURES_SHOWN]:
+
+
+def _print_failures(console: Console, failures: Sequence[FailedFile]) -> None:
+    for failed in failures[:MOST_FAILURES_SHOWN]:
         console.print(Text.assemble((printable(failed.path), "bold"), ": ", failed.error))
-    if len(report.failed) > MOST_FAILURES_SHOWN:
-        console.print(f"… and {len(report.failed) - MOST_FAILURES_SHOWN} more; --json lists them all.")
+    if len(failures) > MOST_FAILURES_SHOWN:
+        console.print(f"… and {len(failures) - MOST_FAILURES_SHOWN} more; --json lists them all.")
 
 
 def print_hits(console: Console, hits: Sequence[SearchHit]) -> None:
@@ -87,17 +116,41 @@ def print_hits(console: Console, hits: Sequence[SearchHit]) -> None:
     console.print(table)
 
 
-def print_inspection(console: Console, found: Mapping[str, Any]) -> None:
-    table = Table(show_header=False, title=Text(printable(found["path"])), title_justify="left")
-    for name, value in found.items():
-        if name != "path" and value not in (None, [], ()):
-            table.add_row(name, Text(printable(str(value))))
-    console.print(table)
+def print_inspection(console: Console, found: Inspection) -> None:
+    """What a file says of how its picture was made, by which rule each value was found, and what texts it has."""
+    console.print(Text(printable(found.path), "bold"))
+    if found.error is not None:
+        console.print(Text(found.error, "red"))
+    if found.reading is None:
+        return
+    made, rules = found.reading.parameters, found.reading.rules
+    console.print(Text(f"Found by: {printable(found.reading.found_by or 'nothing that is known here')}"))
+    table = Table("field", Column("value", ratio=3), Column("rule", ratio=2))
+    values = {field.name: getattr(made, field.name) for field in fields(made)}
+    for name, value in {**values, "size": f"{found.width} x {found.height}" if found.width else None}.items():
+        if value is not None and value != ():
+            shown = _loras(value) if name == "loras" else str(value)
+            table.add_row(name.replace("_", " "), Text(lines(shown)), Text(lines(rules.get(name, ""))))
+    if table.row_count:
+        console.print(table)
+    for text in found.texts:
+        console.print(Text(f"{text.source} {printable(text.name)!r}: {len(text.text)} characters"))
+    if not found.texts:
+        console.print("It has no texts.")
+
+
+def print_texts(console: Console, found: Inspection) -> None:
+    """The texts of a file as they are, each under a line that says where it lies."""
+    console.print(Text(printable(found.path), "bold"), soft_wrap=True)
+    if found.error is not None:
+        console.print(Text(found.error, "red"))
+    for text in found.texts:
+        console.print(Text(f"--- {text.source} {printable(text.name)!r}", "bold"), soft_wrap=True)
+        console.print(Text(lines(text.text)), soft_wrap=True)
 
 
 def print_record(console: Console, record: ImageRecord) -> None:
     made = record.parameters
-    loras = ", ".join(f"{lora.name} ({lora.strength_model})" for lora in made.loras)
     size = f"{record.width} x {record.height}" if record.width else None
     rows: list[tuple[str, object]] = [
         ("path", record.path),
@@ -105,7 +158,8 @@ def print_record(console: Console, record: ImageRecord) -> None:
         ("negative prompt", made.negative_prompt),
         ("generator", made.generator),
         ("model", made.model),
-        ("LoRAs", loras),
+        ("VAE", made.vae),
+        ("LoRAs", _loras(made.loras)),
         ("sampler", made.sampler),
         ("scheduler", made.scheduler),
         ("steps", made.steps),
@@ -134,6 +188,7 @@ def print_status(console: Console, status: LibraryStatus) -> None:
             ("images", status.images),
             ("failed", status.failed),
             ("prompts", status.prompts),
+            ("read by older", _read_by_older(status.read_by_older)),
         ],
     )
     table = Table("space", "pending", "encoder")
@@ -157,6 +212,21 @@ def print_weights(console: Console, locations: Mapping[str, WeightsLocation]) ->
 def printable(text: str) -> str:
     """A text on one line of a terminal, whatever a file name holds."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def lines(text: str) -> str:
+    """A text of several lines on a terminal: printable but for its line ends and tabs."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.splitlines())
+
+
+def _loras(loras: Sequence[Lora]) -> str:
+    return ", ".join(
+        lora.name if lora.strength_model is None else f"{lora.name} ({lora.strength_model})" for lora in loras
+    )
+
+
+def _read_by_older(images: int) -> str | None:
+    return f"{images} images; `diffusion-toolkit reread` reads their metadata again" if images else None
 
 
 def shortened(prompt: str | None, length: int = 120) -> Text:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from toolkit_core.metadata import read_generation_parameters
-from toolkit_core.records import GenerationParameters
+from toolkit_core.metadata import read_generation_parameters, read_parameters, read_texts
+from toolkit_core.records import GenerationParameters, MetadataReading
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -55,6 +55,17 @@ def read_graph() -> Callable[[Any], GenerationParameters]:
 
     def read(graph: Any) -> GenerationParameters:
         return read_generation_parameters(text_png(prompt=json.dumps(graph)))
+
+    return read
+
+
+@pytest.fixture
+def read_file() -> Callable[..., MetadataReading]:
+    """Save texts in a PNG, JSON where they are none, and read them back with the rules that found each value."""
+
+    def read(**texts: Any) -> MetadataReading:
+        written = {key: text if isinstance(text, str) else json.dumps(text) for key, text in texts.items()}
+        return read_parameters(read_texts(text_png(**written)))
 
     return read
 

@@ -57,7 +57,6 @@ class Job:
     interrupted: bool
     texts: dict[str, str]
     cached: list[str]
-    seconds: float
 
 
 @dataclass
@@ -100,7 +99,7 @@ class ComfyUI:
         while time.monotonic() - started < JOB_SECONDS:
             entry = self.get(f"/history/{prompt_id}").get(prompt_id)
             if entry is not None:
-                return _job(entry, time.monotonic() - started)
+                return _job(entry)
             assert self.process.poll() is None, self.log.read_text(errors="replace")[-4000:]
             time.sleep(0.05)
         raise AssertionError(f"the graph was not done in {JOB_SECONDS} s")
@@ -124,7 +123,7 @@ class ComfyUI:
         return json.loads((self.output / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _job(entry: dict[str, Any], seconds: float) -> Job:
+def _job(entry: dict[str, Any]) -> Job:
     messages = dict(entry["status"]["messages"])
     nodes = entry["prompt"][2]
     texts = {
@@ -136,7 +135,6 @@ def _job(entry: dict[str, Any], seconds: float) -> Job:
         interrupted="execution_interrupted" in messages,
         texts=texts,
         cached=[nodes[id]["class_type"] for id in messages.get("execution_cached", {}).get("nodes", [])],
-        seconds=seconds,
     )
 
 

@@ -26,11 +26,16 @@ class KnownFile:
     path: str
     file_size: int | None
     modified_at: datetime | None
+    sidecars: str | None
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A file that was read. `error` says why it has no pixels."""
+    """A file that was read. `error` says why it has no pixels.
+
+    metadata_id: its metadata as it is, in `raw_metadata`. reader_version: of the reader that made `parameters` of it.
+    sidecars: which files beside it were read, in one text that another state of them changes.
+    """
 
     path: str
     content_hash: bytes
@@ -40,30 +45,33 @@ class ImageRow:
     height: int | None
     parameters: GenerationParameters
     error: str | None
+    metadata_id: int | None = None
+    reader_version: int | None = None
+    sidecars: str | None = None
 
 
 def known_files(connection: Connection, folder: str, separator: str) -> Iterator[KnownFile]:
     """The rows of the files below a folder, at any depth, or of the file itself."""
     below = stored_path(folder.removesuffix(separator) + separator)
     rows = connection.execute(
-        "SELECT id, path, file_size, modified_at FROM image_file"
+        "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
         " WHERE (path >= %(below)s AND path < %(behind)s) OR path = %(itself)s",
         {"below": below, "behind": below[:-1] + chr(ord(separator) + 1), "itself": stored_path(folder)},
     )
-    for id, path, file_size, modified_at in rows:
-        yield KnownFile(id, disk_path(path), file_size, modified_at)
+    for id, path, file_size, modified_at, sidecars in rows:
+        yield KnownFile(id, disk_path(path), file_size, modified_at, sidecars)
 
 
 def rows_with_content(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, list[KnownFile]]:
     """The rows whose file had one of these contents when it was last read."""
     found: dict[bytes, list[KnownFile]] = {}
     rows = connection.execute(
-        "SELECT content_hash, id, path, file_size, modified_at FROM image_file"
+        "SELECT content_hash, id, path, file_size, modified_at, sidecars FROM image_file"
         " WHERE content_hash = ANY(%s) ORDER BY id",
         [list(hashes)],
     )
-    for content_hash, id, path, file_size, modified_at in rows:
-        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), file_size, modified_at))
+    for content_hash, id, path, file_size, modified_at, sidecars in rows:
+        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), file_size, modified_at, sidecars))
     return found
 
 
@@ -87,8 +95,7 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     """
     if not rows:
         return []
-    prompts = [_prompts(row.parameters) for row in rows]
-    text_ids = _text_ids(connection, {text for pair in prompts for text in pair if text is not None})
+    columns = parameter_columns(connection, [row.parameters for row in rows])
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
     connection.execute(
         "DELETE FROM image_clip_h v USING image_file f, unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
@@ -98,9 +105,7 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     ids = dict.fromkeys(order, 0)
     with connection.cursor() as cursor:
         # Sorted, so that two writers of the same files take their row locks in one order.
-        cursor.executemany(
-            UPSERT_IMAGE, [_columns(rows[i], *(text_ids.get(t) for t in prompts[i])) for i in order], returning=True
-        )
+        cursor.executemany(UPSERT_IMAGE, [{**_file_columns(rows[i]), **columns[i]} for i in order], returning=True)
         for i in order:
             row = cursor.fetchone()
             assert row is not None
@@ -143,6 +148,16 @@ def counts(connection: Connection) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
+def parameter_columns(connection: Connection, made: Sequence[GenerationParameters]) -> list[dict[str, Any]]:
+    """The columns that hold generation parameters, by name; texts that are new get their row in `prompt_text`."""
+    prompts = [_prompts(parameters) for parameters in made]
+    text_ids = _text_ids(connection, {text for pair in prompts for text in pair if text is not None})
+    return [
+        {"prompt_id": text_ids.get(prompt), "negative_prompt_id": text_ids.get(negative), **_own_columns(parameters)}
+        for (prompt, negative), parameters in zip(prompts, made, strict=True)
+    ]
+
+
 def _prompts(parameters: GenerationParameters) -> tuple[str | None, str | None]:
     """The two texts that are stored. An image with a prompt and no negative one was made against the empty text."""
     prompt, negative = _text(parameters.prompt), _text(parameters.negative_prompt)
@@ -161,8 +176,7 @@ def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, 
     return {by_hash[sha256]: id for sha256, id in rows}
 
 
-def _columns(row: ImageRow, prompt_id: int | None, negative_prompt_id: int | None) -> Mapping[str, Any]:
-    made = row.parameters
+def _file_columns(row: ImageRow) -> dict[str, Any]:
     return {
         "path": stored_path(row.path),
         "content_hash": row.content_hash,
@@ -170,10 +184,18 @@ def _columns(row: ImageRow, prompt_id: int | None, negative_prompt_id: int | Non
         "modified_at": row.modified_at,
         "width": row.width,
         "height": row.height,
-        "prompt_id": prompt_id,
-        "negative_prompt_id": negative_prompt_id,
+        "error": _text(row.error),
+        "sidecars": row.sidecars,
+        "metadata_id": row.metadata_id,
+        "reader_version": row.reader_version,
+    }
+
+
+def _own_columns(made: GenerationParameters) -> dict[str, Any]:
+    return {
         "generator": _text(made.generator),
         "model": _text(made.model),
+        "vae": _text(made.vae),
         "loras": Jsonb([{**asdict(lora), "name": storable(lora.name)} for lora in made.loras]),
         "sampler": _text(made.sampler),
         "scheduler": _text(made.scheduler),
@@ -182,7 +204,6 @@ def _columns(row: ImageRow, prompt_id: int | None, negative_prompt_id: int | Non
         "guidance": made.guidance,
         "seed": made.seed if made.seed is None or abs(made.seed) < 10**20 else None,
         "denoise": made.denoise,
-        "error": _text(row.error),
     }
 
 
@@ -203,6 +224,7 @@ def _record(row: Mapping[str, Any]) -> ImageRecord:
             prompt=row["prompt"],
             negative_prompt=row["negative_prompt"],
             model=row["model"],
+            vae=row["vae"],
             loras=tuple(Lora(**lora) for lora in row["loras"]),
             sampler=row["sampler"],
             scheduler=row["scheduler"],
@@ -221,10 +243,13 @@ def _record(row: Mapping[str, Any]) -> ImageRecord:
     )
 
 
+PARAMETER_COLUMNS = (
+    *("prompt_id", "negative_prompt_id", "generator", "model", "vae", "loras", "sampler", "scheduler", "steps"),
+    *("cfg_scale", "guidance", "seed", "denoise"),
+)
 COLUMNS = (
-    *("path", "content_hash", "file_size", "modified_at", "width", "height", "prompt_id", "negative_prompt_id"),
-    *("generator", "model", "loras", "sampler", "scheduler", "steps", "cfg_scale", "guidance", "seed", "denoise"),
-    "error",
+    *("path", "content_hash", "file_size", "modified_at", "width", "height", "error", "sidecars"),
+    *("metadata_id", "reader_version", *PARAMETER_COLUMNS),
 )
 
 UPSERT_IMAGE = sql.SQL(

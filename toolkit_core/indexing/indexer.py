@@ -7,13 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..conditioning import ConditioningEncoder
-from ..database import Database, images, indexes, revision, vectors
+from ..database import Database, images, indexes, raw_metadata, revision, vectors
 from ..database.images import KnownFile
 from ..encoders.pixels import Pixels, decode
 from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
@@ -24,7 +26,11 @@ from .continued import continued_rows
 from .keep import keep_conditionings
 from .read import ReadFile, read_file
 from .scan import FoundFile, resolve, scan
+from .sidecars import stamp
 from .threads import ahead, batches
+
+if TYPE_CHECKING:
+    from ..metadata.comfyui_types import NodeTypes
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -48,11 +54,13 @@ class Indexer:
         recursive: bool = True,
         reindex: bool = False,
         keep: ConditioningEncoder | None = None,
+        node_types: Callable[[], NodeTypes | None] = lambda: None,
     ) -> None:
-        """See `Library.index`."""
+        """See `Library.index`. `node_types` is asked once there is a file to read."""
         self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
+        self._node_types = node_types
         self._database = database
         self._encoders = encoders
         self._progress = progress or (lambda _: None)
@@ -102,8 +110,8 @@ class Indexer:
                 self._failed.append(found)
                 continue
             row = known.get(found.path)
-            same = row is not None and (row.file_size, row.modified_at) == (found.file_size, found.modified_at)
-            if same and not self._reindex:
+            now = (found.file_size, found.modified_at, stamp(found.sidecars))
+            if row is not None and (row.file_size, row.modified_at, row.sidecars) == now and not self._reindex:
                 self._counts["unchanged"] += 1
             else:
                 changed.append(found)
@@ -112,8 +120,11 @@ class Indexer:
         return changed
 
     def _read(self, readers: ThreadPoolExecutor, changed: Sequence[FoundFile]) -> None:
+        if not changed:
+            return
         done = 0
-        for batch in batches(ahead(readers, read_file, changed), FILES_A_BATCH):
+        read = partial(read_file, node_types=self._node_types())
+        for batch in batches(ahead(readers, read, changed), FILES_A_BATCH):
             self._write_files(batch)
             done += len(batch)
             self._progress(Progress("read", done, len(changed), batch[-1].path))
@@ -127,21 +138,30 @@ class Indexer:
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
             continued = continued_rows(connection, rows, known)
         fresh = [item for item in read if item.path not in continued]
+        # The file is as it was, and what lies beside it is not.
+        redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
         # Encoding comes before the transaction, so that no lock is held while it takes its time.
         pictures = [(i, item.pixels) for i, item in enumerate(fresh) if item.pixels is not None]
         picture_vectors = self._encode(SPACES["clip_h"], [pixels for _, pixels in pictures])
+        written = [*fresh, *(item for item in read if item.path in redescribed)]
+        with self._database.transaction() as connection:
+            metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
             for path, (row, before) in continued.items():
                 images.continue_row(connection, before.id, path, row.modified_at)
             news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
-            ids = images.write(connection, [item.row for item in fresh])
+            ids = images.write(
+                connection,
+                [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
+            )
             if picture_vectors is not None:
                 vectors.write(connection, SPACES["clip_h"], [ids[i] for i, _ in pictures], picture_vectors)
                 self._embedded["clip_h"] += len(pictures)
             if continued or fresh or any(news):
                 revision.bump(connection)
         self._counts.update("changed" if item.path in known else "new" for item in fresh)
-        self._counts.update("unchanged" if path == before.path else "moved" for path, (_, before) in continued.items())
+        for path, (_, before) in continued.items():
+            self._counts["moved" if path != before.path else "changed" if path in redescribed else "unchanged"] += 1
         self._failed += unopened
         self._failed += [FailedFile(item.path, item.row.error) for item in fresh if item.row.error is not None]
 

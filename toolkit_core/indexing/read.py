@@ -5,43 +5,53 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..database.images import ImageRow
 from ..encoders.pixels import Pixels, decode
 from ..errors import ImageError
-from ..metadata import read_generation_parameters
-from ..records import FailedFile
+from ..metadata import READER_VERSION, read_parameters, read_texts
+from ..records import FailedFile, MetadataReading, MetadataText
 from .scan import FoundFile
+from .sidecars import read_sidecars, stamp
+
+if TYPE_CHECKING:
+    from ..metadata.comfyui_types import NodeTypes
 
 LARGEST_FILE = 2**30
 
 
 @dataclass(frozen=True)
 class ReadFile:
-    """`pixels` is None where `row.error` says why."""
+    """`pixels` is None where `row.error` says why. `row.parameters` are the `reading` of the `texts`."""
 
     row: ImageRow
     pixels: Pixels | None
+    texts: tuple[MetadataText, ...]
+    reading: MetadataReading
 
     @property
     def path(self) -> str:
         return self.row.path
 
 
-def read_file(found: FoundFile) -> ReadFile | FailedFile:
-    """Read a file. FailedFile where its bytes cannot be had; a damaged picture still has a row and its metadata."""
-    if found.file_size > LARGEST_FILE:
-        return FailedFile(found.path, f"It has {found.file_size} bytes; more than {LARGEST_FILE} are not read.")
-    try:
-        data = Path(found.path).read_bytes()
-    except OSError as error:
-        return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")
+def read_file(found: FoundFile, node_types: NodeTypes | None = None) -> ReadFile | FailedFile:
+    """Read a file and its sidecars.
+
+    FailedFile where its bytes cannot be had; a damaged picture still has a row and its metadata.
+    node_types: of a running ComfyUI, see `read_parameters`.
+    """
+    data = read_bytes(found)
+    if isinstance(data, FailedFile):
+        return data
     width = height = pixels = problem = None
     try:
         image = decode(data)
         width, height, pixels = image.width, image.height, image.pixels
     except ImageError as error:
         problem = str(error)
+    texts = read_texts(data, read_sidecars(found.sidecars))
+    reading = read_parameters(texts, node_types)
     row = ImageRow(
         path=found.path,
         content_hash=hashlib.sha256(data).digest(),
@@ -49,7 +59,19 @@ def read_file(found: FoundFile) -> ReadFile | FailedFile:
         modified_at=found.modified_at,
         width=width,
         height=height,
-        parameters=read_generation_parameters(data),
+        parameters=reading.parameters,
         error=problem,
+        reader_version=READER_VERSION,
+        sidecars=stamp(found.sidecars),
     )
-    return ReadFile(row, pixels)
+    return ReadFile(row, pixels, texts, reading)
+
+
+def read_bytes(found: FoundFile) -> bytes | FailedFile:
+    """A file's bytes, or why they cannot be had."""
+    if found.file_size > LARGEST_FILE:
+        return FailedFile(found.path, f"It has {found.file_size} bytes; more than {LARGEST_FILE} are not read.")
+    try:
+        return Path(found.path).read_bytes()
+    except OSError as error:
+        return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""Walking folders for image files."""
+"""Walking folders for image files and the sidecars beside them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import PathNotFound
 from ..records import FailedFile
+from .sidecars import FolderSidecars, Sidecar, sidecars_beside
 
 SUFFIXES = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -28,6 +29,7 @@ class FoundFile:
     path: str
     file_size: int
     modified_at: datetime
+    sidecars: tuple[Sidecar, ...] = ()
 
 
 def resolve(paths: Sequence[Path | str]) -> list[str]:
@@ -54,12 +56,13 @@ def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile 
     """
     walked: set[tuple[int, int]] = set()
     waiting = list(reversed(paths))
+    folders: dict[str, FolderSidecars] = {}
     while waiting:
         path = waiting.pop()
         try:
             status = Path(path).stat()
             if not stat.S_ISDIR(status.st_mode):
-                yield _found(path, status)
+                yield _found(path, status, sidecars_beside(path, folders))
             elif (status.st_dev, status.st_ino) not in walked:
                 walked.add((status.st_dev, status.st_ino))
                 yield from _entries(path, waiting if recursive else [])
@@ -69,6 +72,8 @@ def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile 
 
 def _entries(folder: str, subfolders: list[str]) -> Iterator[FoundFile | FailedFile]:
     """The image files of one folder; its folders are added to `subfolders`."""
+    pictures: list[os.DirEntry[str]] = []
+    sidecars = FolderSidecars()
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
@@ -76,15 +81,37 @@ def _entries(folder: str, subfolders: list[str]) -> Iterator[FoundFile | FailedF
                     # The real path, so that a file has one path whichever link led to it.
                     subfolders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
                 elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
-                    yield _found(entry.path, entry.stat())
+                    pictures.append(entry)
+                else:
+                    sidecars.add(entry)
             except OSError as error:
-                yield FailedFile(entry.path, f"It cannot be looked at: {error.strerror or error}")
+                yield _unseen(entry.path, error)
+    for picture in pictures:
+        try:
+            yield _found(picture.path, picture.stat(), sidecars.of(picture.name))
+        except OSError as error:
+            yield _unseen(picture.path, error)
 
 
-def _found(path: str, status: os.stat_result) -> FoundFile | FailedFile:
+def find_file(path: str, folders: dict[str, FolderSidecars]) -> FoundFile | FailedFile:
+    """One file as it is on disk, with its sidecars; FailedFile where it cannot be looked at.
+
+    folders: kept from one call to the next, so that a folder is listed once for the files in it.
+    """
+    try:
+        return _found(path, Path(path).stat(), sidecars_beside(path, folders))
+    except OSError as error:
+        return _unseen(path, error)
+
+
+def _unseen(path: str, error: OSError) -> FailedFile:
+    return FailedFile(path, f"It cannot be looked at: {error.strerror or error}")
+
+
+def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> FoundFile | FailedFile:
     if len(os.fsencode(path)) > LONGEST_PATH:
         return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
-    return FoundFile(path, status.st_size, modified_at(status))
+    return FoundFile(path, status.st_size, modified_at(status), sidecars)
 
 
 def modified_at(status: os.stat_result) -> datetime:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ..records import GenerationParameters, MetadataReading, MetadataText
 from .automatic1111 import read_automatic1111
@@ -26,12 +28,24 @@ from .stealth import may_hide_text, read_hidden_text
 from .swarmui import read_swarmui
 from .values import has_content
 
-__all__ = ["MAX_SIDECAR_BYTES", "SIDECAR_SUFFIXES", "read_generation_parameters", "read_parameters", "read_texts"]
+if TYPE_CHECKING:
+    from .comfyui_types import NodeTypes
+
+__all__ = [
+    "MAX_SIDECAR_BYTES",
+    "READER_VERSION",
+    "SIDECAR_SUFFIXES",
+    "read_generation_parameters",
+    "read_parameters",
+    "read_texts",
+]
+
+READER_VERSION = 1
+"""Raised when `read_parameters` makes something else of the same texts, so that libraries know what to read again."""
 
 _log = logging.getLogger(__name__)
 
-_READERS = (
-    read_comfyui,
+_OTHER_READERS = (
     read_swarmui,
     read_fooocus,
     read_automatic1111,
@@ -71,31 +85,32 @@ def _says_a_prompt(texts: Sequence[MetadataText]) -> bool:
     return any(text.name in OWN_KEYWORDS for text in texts) or bool(read_parameters(texts).parameters.prompt)
 
 
-def read_parameters(texts: Sequence[MetadataText]) -> MetadataReading:
+def read_parameters(texts: Sequence[MetadataText], node_types: NodeTypes | None = None) -> MetadataReading:
     """Make sense of the texts of a file.
 
+    node_types: what a running ComfyUI says of its nodes, for the walk of a graph.
     Returns the first reader's that found a prompt, else the first that found anything, down to a generator's name; all
     None where the file says nothing. Sidecars count where the file itself says no prompt. Never raises: what can't be
     read is logged at debug level and left out. Texts are as the file has them, lone surrogates and NUL characters
     included.
     """
-    own = _read([text for text in texts if text.source != "sidecar"])
+    own = _read([text for text in texts if text.source != "sidecar"], node_types)
     sidecars = [text for text in texts if text.source == "sidecar"]
     if own.parameters.prompt or not sidecars:
         return own
-    beside = _read(sidecars)
+    beside = _read(sidecars, node_types)
     more = has_content(beside.parameters) and not has_content(own.parameters)
     return beside if beside.parameters.prompt or more else own
 
 
-def _read(texts: Sequence[MetadataText]) -> MetadataReading:
+def _read(texts: Sequence[MetadataText], node_types: NodeTypes | None) -> MetadataReading:
     keywords = by_keyword(texts)
     found: list[MetadataReading] = []
-    for read in _READERS:
+    for read in (partial(read_comfyui, node_types=node_types), *_OTHER_READERS):
         try:
             reading = read(keywords)
         except Exception:
-            _log.debug("%s could not read this metadata.", read.__name__, exc_info=True)
+            _log.debug("%s could not read this metadata.", read, exc_info=True)
             continue
         if reading and reading.parameters.prompt:
             return reading

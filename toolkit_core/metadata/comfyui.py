@@ -2,145 +2,139 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from functools import cache
 
 from ..records import GenerationParameters, MetadataReading
 from .carriers import Keywords
 from .comfyui_conditioning import Texts, read_texts
-from .comfyui_graph import Graph, Link, Node, parse_graph
-from .comfyui_model import read_model
-from .comfyui_nodes import GUIDERS, SAMPLERS, Guidance
-from .comfyui_sockets import Role, infer_guidance
-from .comfyui_types import NodeTypes
+from .comfyui_graph import Graph, parse_graph
+from .comfyui_model import Model, read_model
+from .comfyui_node import Link, Node, Origin
+from .comfyui_rules import Findings
+from .comfyui_sampler import chain, find_final_sampler, guiding, settings
+from .comfyui_sockets import Role, pipe_input
+from .comfyui_types import NodeType, NodeTypes
+from .comfyui_vae import read_vae
 from .comfyui_workflow import prompt_of_workflow
 from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
 
 GENERATOR = "ComfyUI"
 
-_PICTURE_INPUT = re.compile(r"^(image|images|pixels|frames|video|videos)(_?\d*)$", re.IGNORECASE)
-_PREVIEW = re.compile(r"preview|display|compare", re.IGNORECASE)
-_SAVER = re.compile(r"save|combine|output", re.IGNORECASE)
 _SEEDS = ("seed", "noise_seed")
+_CFG = ("cfg", "cfg_scale")
 
 
-def read_comfyui(texts: Keywords) -> MetadataReading | None:
+def read_comfyui(texts: Keywords, node_types: NodeTypes | None = None) -> MetadataReading | None:
     """What the prompt graph says, or where there is none, the workflow. None where there is neither."""
-    graph = parse_graph(parse_json(texts["prompt"])) if "prompt" in texts else None
+    running = node_types or NodeTypes()
+    graph = parse_graph(parse_json(texts["prompt"]), running.otherwise(_types(texts))) if "prompt" in texts else None
     if graph is not None:
-        return MetadataReading(_read_graph(graph), f"ComfyUI graph in {texts.where('prompt')}")
+        parameters, rules = read_graph(graph)
+        return MetadataReading(parameters, f"ComfyUI graph in {texts.where('prompt')}", rules)
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        types = NodeTypes.from_workflow(workflow).otherwise(NodeTypes.core())
-        graph = parse_graph(prompt_of_workflow(workflow, types))
-        parameters = _read_graph(graph) if graph else GenerationParameters(generator=GENERATOR)
-        return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}")
+        types = running.otherwise(NodeTypes.from_workflow(workflow)).otherwise(NodeTypes.core())
+        graph = parse_graph(prompt_of_workflow(workflow, types), types)
+        parameters, rules = read_graph(graph) if graph else (GenerationParameters(generator=GENERATOR), {})
+        return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}", rules)
     return None
 
 
-def _read_graph(graph: Graph) -> GenerationParameters:
+def _types(texts: Keywords) -> NodeTypes:
+    """ComfyUI's own nodes, and those of the workflow in the same file, which is read for a class of another pack."""
+
+    @cache
+    def workflow() -> NodeTypes:
+        return NodeTypes.from_workflow(parse_json(texts["workflow"])) if "workflow" in texts else NodeTypes()
+
+    def lookup(class_type: str) -> NodeType | None:
+        return workflow().definition(class_type)
+
+    return NodeTypes.core().otherwise(NodeTypes(lookup))
+
+
+def read_graph(graph: Graph) -> tuple[GenerationParameters, dict[str, str]]:
+    """The parameters of the final sampler, and by field the rule that found each."""
     final = find_final_sampler(graph)
     if final is None:
-        return GenerationParameters(generator=GENERATOR)
-    positive = _side(graph, [final], "positive")
-    negative = _side(graph, [final], "negative")
-    prompt = positive.joined()
-    if not prompt:
-        prompt = _side(graph, reversed(_chain(graph, final)), "positive").joined() or prompt
-    guidance, guiding = _guiding(graph, final)
-    model_link = guiding.links.get(guidance.model)
-    model, loras = read_model(graph, model_link) if model_link else (None, ())
-    sigmas = _source(graph, final, "sigmas")
-    sampler = _source(graph, final, "sampler")
-    return GenerationParameters(
-        generator=GENERATOR,
-        prompt=prompt,
-        negative_prompt=negative.joined(),
-        model=model,
-        loras=loras,
-        sampler=as_name(_first(graph, (final, sampler), ("sampler_name",))) or as_name(final.inputs.get("sampler")),
-        scheduler=as_name(_first(graph, (final, sigmas), ("scheduler",))),
-        steps=as_integer(_first(graph, (final, sigmas), ("steps",)), MAX_STEPS),
-        cfg_scale=as_number(graph.value(guiding, guidance.cfg)) if guidance.cfg else None,
-        guidance=positive.guidance,
-        seed=_seed(graph, final),
-        denoise=as_number(_first(graph, (final, sigmas), ("denoise", "denoise_strength"))),
-    )
+        return GenerationParameters(generator=GENERATOR), {}
+    sampler = final.sampler
+    found = Findings(graph)
+    positive = _side(graph, [sampler], "positive")
+    texts = positive
+    if not texts.joined():
+        earlier = _side(graph, reversed(chain(graph, sampler)), "positive")
+        texts = earlier if earlier.joined() else texts
+    negative = _side(graph, [sampler], "negative")
+    into = "earlier passes" if texts is not positive else str(sampler)
+    found.add("prompt", texts.joined(), *texts.origins(), into=f"positive of {into}")
+    found.add("negative_prompt", negative.joined(), *negative.origins(), into=f"negative of {sampler}")
+    model = _model(graph, sampler)
+    found.add("model", model.name, model.origin, into=f"model of {sampler}")
+    found.add("loras", model.loras, *model.lora_origins, into=f"model of {sampler}")
+    vae = read_vae(graph, sampler, final.savers)
+    if vae:
+        found.add("vae", vae.name, vae.origin, into=f"vae of {vae.decoder}")
+    _add_settings(graph, sampler, found)
+    if positive.guidance is not None:
+        found.add("guidance", positive.guidance, positive.guidance_origin, into=f"positive of {sampler}")
+    return GenerationParameters(generator=GENERATOR, **found.values), found.rules
 
 
-def find_final_sampler(graph: Graph) -> Node | None:
-    """The last sampler before the saver.
-
-    Savers of pictures count before other ends of the graph, and those before previews. A sampler that another candidate
-    builds on is a first pass and no candidate; of several that are left, the nearest to its saver counts.
-    """
-    consumed = {link.node for node in graph.nodes.values() for link in node.links.values()}
-    ends: list[list[Node]] = [[], [], []]
-    for node in graph.nodes.values():
-        shows = bool(_PREVIEW.search(node.class_type))
-        if not shows and _SAVER.search(node.class_type) and any(_PICTURE_INPUT.match(name) for name in node.links):
-            ends[0].append(node)
-        elif node.id not in consumed or shows:
-            ends[2 if shows else 1].append(node)
-    for group in ends:
-        last = _without_first_passes(graph, _samplers_before(graph, group))
-        if last:
-            return last[0]
-    last = _without_first_passes(graph, [node for node in graph.nodes.values() if node.is_sampler])
-    return last[0] if last else None
-
-
-def _samplers_before(graph: Graph, savers: list[Node]) -> list[Node]:
-    """The samplers that are met first on the way back from the savers."""
-
-    def follow(node: Node, name: str) -> bool:
-        return not node.is_sampler and (bool(_PICTURE_INPUT.match(name)) or node.id not in picture_savers)
-
-    picture_savers = {node.id for node in savers if any(_PICTURE_INPUT.match(name) for name in node.links)}
-    return [node for node in graph.upstream(savers, follow) if node.is_sampler]
-
-
-def _without_first_passes(graph: Graph, samplers: list[Node]) -> list[Node]:
-    sources = [graph.nodes[link.node] for sampler in samplers for link in sampler.links.values()]
-    earlier = {node.id for node in graph.upstream(_distinct(sources), lambda *_: True)}
-    return [sampler for sampler in samplers if sampler.id not in earlier] or samplers
-
-
-def _distinct(nodes: Iterable[Node]) -> list[Node]:
-    return list({node.id: node for node in nodes}.values())
-
-
-def _guiding(graph: Graph, sampler: Node) -> tuple[Guidance, Node]:
-    """The node that holds positive, negative, model and CFG: the sampler, or its guider."""
-    guider = _source(graph, sampler, "guider")
-    if guider:
-        return GUIDERS.get(guider.class_type) or infer_guidance(guider.inputs, guider.links), guider
-    return SAMPLERS.get(sampler.class_type) or infer_guidance(sampler.inputs, sampler.links), sampler
+def _add_settings(graph: Graph, sampler: Node, found: Findings) -> None:
+    """Sampler, scheduler, steps, CFG scale, guidance, seed and denoise."""
+    from_sigmas = settings(graph, sampler, "sigmas")
+    names = graph.first(settings(graph, sampler, "sampler"), ("sampler_name",))
+    if names is None and sampler.types.get("sampler") != "SAMPLER":
+        names = graph.first([sampler], ("sampler",))
+    guidance, node = guiding(graph, sampler)
+    cfg = graph.first([node], [guidance.cfg]) if guidance.cfg else None
+    if cfg is None and node is sampler:
+        cfg = graph.first(settings(graph, sampler), _CFG)
+    for field, setting, read in (
+        ("sampler", names, as_name),
+        ("scheduler", graph.first(from_sigmas, ("scheduler",)), as_name),
+        ("steps", graph.first(from_sigmas, ("steps",)), lambda value: as_integer(value, MAX_STEPS)),
+        ("cfg_scale", cfg, as_number),
+        ("guidance", graph.first([sampler], ("guidance",)), as_number),
+        ("seed", _seed(graph, sampler), lambda value: as_integer(value, MAX_SEED)),
+        ("denoise", graph.first(from_sigmas, ("denoise", "denoise_strength")), as_number),
+    ):
+        if setting:
+            found.add(field, read(setting[0]), setting[1])
 
 
 def _side(graph: Graph, samplers: Iterable[Node], role: Role) -> Texts:
     """The texts of one side of these samplers."""
     starts: list[Link] = []
     for sampler in samplers:
-        guidance, node = _guiding(graph, sampler)
-        link = node.links.get((guidance.positive if role == "positive" else guidance.negative) or "")
+        guidance, node = guiding(graph, sampler)
+        name = guidance.positive if role == "positive" else guidance.negative
+        link = _link(node, name) if name else None
         if link:
             starts.append(link)
     return read_texts(graph, starts, role)
 
 
-def _chain(graph: Graph, final: Node) -> list[Node]:
-    """The samplers that the final one builds on, nearest first."""
-    return [node for node in graph.upstream([final], lambda *_: True) if node is not final and node.is_sampler]
+def _model(graph: Graph, sampler: Node) -> Model:
+    guidance, node = guiding(graph, sampler)
+    link = _link(node, guidance.model)
+    return read_model(graph, link) if link else Model()
 
 
-def _seed(graph: Graph, final: Node) -> int | None:
+def _link(node: Node, name: str) -> Link | None:
+    """What is linked to an input, or to the pipe that stands in for it."""
+    return node.links.get(name) or node.links.get(pipe_input(node) or "")
+
+
+def _seed(graph: Graph, final: Node) -> tuple[object, Origin] | None:
     """The seed of the noise that the picture grew from: of the nearest pass that added any, else its own."""
     if not _adds_noise(graph, final):
-        for sampler in _chain(graph, final):
+        for sampler in chain(graph, final):
             if _adds_noise(graph, sampler):
-                return _own_seed(graph, sampler)
-    return _own_seed(graph, final)
+                return graph.first(settings(graph, sampler, "noise"), _SEEDS)
+    return graph.first(settings(graph, final, "noise"), _SEEDS)
 
 
 def _adds_noise(graph: Graph, sampler: Node) -> bool:
@@ -148,28 +142,3 @@ def _adds_noise(graph: Graph, sampler: Node) -> bool:
     if noise and graph.nodes[noise.node].class_type == "DisableNoise":
         return False
     return graph.value(sampler, "add_noise") not in (False, "disable")
-
-
-def _own_seed(graph: Graph, sampler: Node) -> int | None:
-    return as_integer(_first(graph, (sampler, _source(graph, sampler, "noise")), _SEEDS), MAX_SEED)
-
-
-def _source(graph: Graph, sampler: Node, socket: str) -> Node | None:
-    """The node that made a sampler's noise, sampler or sigmas, behind those that split, flip or wrap them."""
-    link: Link | None = sampler.links.get(socket)
-    node: Node | None = None
-    seen: set[str] = set()
-    while link and link.node not in seen:
-        seen.add(link.node)
-        node = graph.nodes[link.node]
-        link = node.links.get(socket) or (next(iter(node.links.values())) if node.is_reroute else None)
-    return node
-
-
-def _first(graph: Graph, nodes: Iterable[Node | None], names: Iterable[str]) -> object:
-    """The first widget of these names on these nodes that holds a value."""
-    for node in nodes:
-        for name in names if node else ():
-            if node and name in node.inputs and (value := graph.value(node, name)) is not None:
-                return value
-    return None

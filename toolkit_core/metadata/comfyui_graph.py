@@ -7,42 +7,31 @@ thousands of nodes long. Nothing here recurses, and each node is looked at once 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .comfyui_nodes import MAX_TEXT, SAMPLERS, SWITCHES, VALUES
-from .comfyui_sockets import Role, carries_value, is_sampler, role_of
+from .comfyui_node import Link, Node, Origin, as_link
+from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
+from .comfyui_sockets import CONDITIONING_TYPES, SAMPLED_TYPES, Role, carries_value, is_pipe, is_sampler, role_of
+from .comfyui_switches import infer_switch
+from .comfyui_types import NodeTypes
+from .comfyui_values import MAX_TEXT
+from .values import parse_json
 
 _MAX_CHARACTERS = 16 * MAX_TEXT
 _TEXT_NAMES = ("text", "string", "value", "prompt", "populated_text", "result", "caption")
 _NUMBER_NAMES = ("value", "seed", "noise_seed", "number", "int", "float", "Number", "Value")
-
-
-class Link(NamedTuple):
-    """A link to an output slot of a node."""
-
-    node: str
-    slot: int
-
-
-class Node:
-    """One node: its class, all inputs, and those of them that are links to nodes of this graph."""
-
-    def __init__(self, node_id: str, class_type: str, inputs: dict[str, Any]) -> None:
-        self.id = node_id
-        self.class_type = class_type
-        self.inputs = inputs
-        self.links: dict[str, Link] = {}
-
-    @cached_property
-    def is_sampler(self) -> bool:
-        return self.class_type in SAMPLERS or is_sampler(self.inputs, self.links)
-
-    @property
-    def is_reroute(self) -> bool:
-        """Whether it only passes its one input on."""
-        return len(self.links) == 1 and (len(self.inputs) == 1 or self.class_type in SWITCHES)
+_ALIASES = {
+    "seed": ("noise_seed",),
+    "noise_seed": ("seed",),
+    "sampler_name": ("sampler",),
+    "scheduler": ("scheduler_name",),
+    "positive": ("pos",),
+    "negative": ("neg",),
+}
+_WRAPPERS = ("prompt", "output", "workflow_api")
+_MAX_WRAPPERS = 3
+_MAX_SLOTS = 64
 
 
 class _Question(NamedTuple):
@@ -57,33 +46,88 @@ class _Question(NamedTuple):
 class Graph:
     """The nodes of a prompt by id, in the file's order."""
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, nodes: Mapping[str, Node], types: NodeTypes) -> None:
         self.nodes = nodes
+        self._types = types
         self._answers: dict[_Question, Any] = {}
+        self._chosen: dict[str, Sequence[str]] = {}
+        self._samplers: dict[str, bool] = {}
+        self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
+        input_types: dict[tuple[str, str], str | None] = {}
+        output_types: dict[tuple[str, int], str | None] = {}
         for node in nodes.values():
-            node.links = {
-                name: link for name, value in node.inputs.items() if (link := _link(value)) and link.node in nodes
-            }
+            for name, value in node.inputs.items():
+                link = as_link(value)
+                kind = None
+                if link and link.node in nodes:
+                    node.links[name] = link
+                    output = (nodes[link.node].class_type, link.slot)
+                    if output not in output_types:
+                        output_types[output] = _known(types.output_type(*output))
+                    kind = output_types[output]
+                if kind is None:
+                    key = (node.class_type, name)
+                    if key not in input_types:
+                        input_types[key] = _known(types.input_type(*key))
+                    kind = input_types[key]
+                if kind:
+                    node.types[name] = kind
         for node in nodes.values():
             self._take_switch(node)
 
     def _take_switch(self, node: Node) -> None:
-        """Leave a switch only the link that it passes on."""
-        switch = SWITCHES.get(node.class_type)
+        """Leave a switch only the links that it passes on."""
+        switch = SWITCHES.get(node.class_type) or infer_switch(node)
         if switch is None:
             return
-        chosen = switch({name: self._nearby(value) for name, value in node.inputs.items()})
-        if chosen in node.links:
-            node.links = {chosen: node.links[chosen]}
+        there = [name for name, value in node.inputs.items() if name in node.links or as_link(value) is None]
+        chosen = switch({name: self._nearby(node, name) for name in there})
+        if any(name in there for name in chosen):
+            self._chosen[node.id] = chosen
+            node.links = {name: node.links[name] for name in chosen if name in node.links}
 
-    def _nearby(self, value: Any) -> Any:
-        """A literal, or the value of the primitive that is linked there."""
-        link = _link(value)
-        if link is None:
-            return value
-        source = self.nodes.get(link.node)
-        return source.inputs.get("value") if source else None
+    def _nearby(self, node: Node, name: str) -> Any:
+        """A literal, or the value of the primitive that is linked there; of other links, the link."""
+        link = node.links.get(name)
+        return self.nodes[link.node].inputs.get("value", link) if link else node.inputs[name]
+
+    def is_sampler(self, node: Node) -> bool:
+        if node.id not in self._samplers:
+            may_sample = is_sampler(node) and self._may_give_picture(node.class_type)
+            self._samplers[node.id] = node.class_type in SAMPLERS or may_sample
+        return self._samplers[node.id]
+
+    def _may_give_picture(self, class_type: str) -> bool:
+        kinds = list(self._output_types(class_type))
+        return not kinds or any(kind in SAMPLED_TYPES for kind in kinds)
+
+    def _output_types(self, class_type: str) -> Iterator[str]:
+        """The types of a class's outputs as far as they are known, from slot 0."""
+        for slot in range(_MAX_SLOTS):
+            kind = self._types.output_type(class_type, slot)
+            if kind is None:
+                return
+            yield kind
+
+    def is_known(self, node: Node) -> bool:
+        """Whether its class is in the table or among the known definitions, rather than read by its sockets' names."""
+        tables = (CONDITIONING, SAMPLERS, GUIDERS, PIPES, SWITCHES, VALUES)
+        if any(node.class_type in table for table in tables):
+            return True
+        return any(self._types.input_type(node.class_type, name) for name in node.inputs)
+
+    def is_reroute(self, node: Node) -> bool:
+        """Whether it only passes its one input on."""
+        return len(node.links) == 1 and (len(node.inputs) == 1 or node.class_type in SWITCHES)
+
+    def conditioning_slots(self, node: Node) -> list[int]:
+        """Which outputs of its class are CONDITIONING; none where the types are not known."""
+        if node.class_type not in self._conditioning_slots:
+            kinds = enumerate(self._output_types(node.class_type))
+            slots = [slot for slot, kind in kinds if kind in CONDITIONING_TYPES]
+            self._conditioning_slots[node.class_type] = slots
+        return self._conditioning_slots[node.class_type]
 
     def upstream(self, starts: Iterable[Node], follow: Callable[[Node, str], bool]) -> Iterator[Node]:
         """The starts and what they are made from, nearest first, through the inputs that `follow` allows."""
@@ -96,6 +140,19 @@ class Graph:
                 if link.node not in seen and follow(node, name):
                     seen.add(link.node)
                     queue.append(self.nodes[link.node])
+
+    def pipe(self, node: Node) -> Iterator[Node]:
+        """The node, and those that filled the pipes it takes, those first that count more; each once."""
+        pending = [node]
+        seen: set[str] = set()
+        while pending:
+            node = pending.pop()
+            if node.id in seen:
+                continue
+            seen.add(node.id)
+            yield node
+            passed = node.links if self.is_reroute(node) else [name for name in node.links if is_pipe(node, name)]
+            pending.extend(self.nodes[node.links[name].node] for name in reversed(list(passed)))
 
     def text(self, node: Node, name: str, role: Role | None = None) -> str | None:
         """The text of a widget, through links; None where only a run could know it."""
@@ -111,9 +168,18 @@ class Graph:
         """The number or name in a widget, through links; None where there is none."""
         return self._value(node, name, object, None)
 
+    def first(self, nodes: Iterable[Node], names: Iterable[str]) -> tuple[Any, Origin] | None:
+        """The first widget of these names on these nodes that holds a value, and where that is."""
+        names = tuple(names)
+        for node in nodes:
+            for name in names:
+                if name in node.inputs and (value := self.value(node, name)) is not None:
+                    return value, Origin(node, name)
+        return None
+
     def _value(self, node: Node, name: str, wanted: type, role: Role | None) -> Any:
         value = _unwrap(node.inputs.get(name))
-        if _link(value) is None:
+        if as_link(value) is None:
             return value
         link = node.links.get(name)
         return self._resolve(_Question(link, name, wanted, role)) if link else None
@@ -128,19 +194,44 @@ class Graph:
             if current in answers:
                 pending.pop()
                 continue
-            node = self.nodes[current.link.node]
-            needed = {name: current._replace(link=link) for name, link in self._value_links(node).items()}
+            node, field = self._asked(current)
+            needed = {
+                name: current._replace(link=link, name=name if field else current.name)
+                for name, link in self._value_links(node, field).items()
+            }
             open_questions = [need for need in needed.values() if need not in answers and need not in begun]
             if current not in begun and open_questions:
                 begun.add(current)
                 pending.extend(open_questions)
                 continue
             begun.add(current)
-            values = {name: _unwrap(value) for name, value in node.inputs.items() if _link(value) is None}
+            values = {name: _unwrap(value) for name, value in node.inputs.items() if as_link(value) is None}
             values.update({name: answers.get(need) for name, need in needed.items()})
-            answers[current] = self._bounded(_evaluate(node, values, current))
+            answers[current] = values.get(field) if field else self._bounded(self._evaluate(node, values, current))
             pending.pop()
         return answers[question]
+
+    def _asked(self, question: _Question) -> tuple[Node, str | None]:
+        """The node that answers, and if that filled a pipe, the input that it filled it with."""
+        node = self.nodes[question.link.node]
+        outputs = PIPES.get(node.class_type)
+        if outputs is None and not any(is_pipe(node, name) for name in node.links):
+            return node, None
+        slot = question.link.slot
+        name = outputs[slot] if outputs and 0 <= slot < len(outputs) else question.name
+        names = (name, *_ALIASES.get(name, ()))
+        for filled in self.pipe(node):
+            field = next((name for name in names if name in filled.inputs), None)
+            if field:
+                return filled, field
+        return node, None
+
+    def _evaluate(self, node: Node, values: Mapping[str, Any], question: _Question) -> Any:
+        switch = SWITCHES.get(node.class_type) or infer_switch(node)
+        if switch is None:
+            return _evaluate(node, values, question)
+        chosen = self._chosen.get(node.id) or switch(values)
+        return next((values[name] for name in chosen if name in values), None)
 
     def _bounded(self, value: Any) -> Any:
         """Texts joined to themselves again and again would fill the memory."""
@@ -149,19 +240,43 @@ class Graph:
         self._characters_left -= len(value)
         return value if len(value) <= MAX_TEXT and self._characters_left > 0 else None
 
-    def _value_links(self, node: Node) -> dict[str, Link]:
-        return node.links if node.class_type in VALUES or carries_value(node.links) else {}
+    def _value_links(self, node: Node, field: str | None) -> dict[str, Link]:
+        if field:
+            return {field: node.links[field]} if field in node.links else {}
+        is_transparent = node.class_type in VALUES or node.class_type in SWITCHES or carries_value(node)
+        return node.links if is_transparent else {}
 
 
-def parse_graph(prompt: Any) -> Graph | None:
-    """A prompt in API format, also inside {"prompt": …} or {"output": …}; None where it is none."""
-    for candidate in (prompt, *(prompt.get(key) for key in ("prompt", "output") if isinstance(prompt, dict))):
-        if not isinstance(candidate, dict):
-            continue
-        nodes = {node_id: node for node_id, value in candidate.items() if (node := _node(node_id, value))}
-        if nodes:
-            return Graph(nodes)
+def parse_graph(prompt: Any, types: NodeTypes | None = None) -> Graph | None:
+    """A prompt in API format; None where there is none.
+
+    Also inside {"prompt": …}, {"output": …} or an entry of ComfyUI's history, and as text inside JSON. `types` are the
+    known types of sockets, by default those of ComfyUI's own nodes.
+    """
+    candidates = [prompt]
+    for _ in range(_MAX_WRAPPERS):
+        for candidate in candidates:
+            nodes = _nodes(candidate)
+            if nodes:
+                return Graph(nodes, types or NodeTypes.core())
+        candidates = [inner for candidate in candidates for inner in _unwrapped(candidate)]
     return None
+
+
+def _nodes(prompt: Any) -> dict[str, Node]:
+    if not isinstance(prompt, dict):
+        return {}
+    return {str(node_id): node for node_id, value in prompt.items() if (node := _node(str(node_id), value))}
+
+
+def _unwrapped(value: Any) -> list[Any]:
+    """What may be a prompt in here: under a known key, or third in a queue's [number, id, prompt, …]."""
+    inner = [value[key] for key in _WRAPPERS if key in value] if isinstance(value, dict) else []
+    if isinstance(value, list):
+        inner = value[:3]
+    elif isinstance(value, dict) and len(value) == 1:
+        inner.extend(value.values())
+    return [parse_json(candidate) if isinstance(candidate, str) else candidate for candidate in inner]
 
 
 def _node(node_id: str, value: Any) -> Node | None:
@@ -171,13 +286,9 @@ def _node(node_id: str, value: Any) -> Node | None:
     return Node(node_id, value["class_type"], inputs if isinstance(inputs, dict) else {})
 
 
-def _link(value: Any) -> Link | None:
-    """A link is [node id, output slot]: the same test as ComfyUI's own `is_link`."""
-    if isinstance(value, list) and len(value) == 2:
-        node, slot = value
-        if isinstance(node, str) and isinstance(slot, int) and not isinstance(slot, bool):
-            return Link(node, slot)
-    return None
+def _known(kind: str | None) -> str | None:
+    """A type that says something: not "*", and not one of several."""
+    return None if kind in (None, "", "*") or "," in kind else kind
 
 
 def _unwrap(value: Any) -> Any:
@@ -188,10 +299,12 @@ def _unwrap(value: Any) -> Any:
 def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any:
     """What a node gives: by the table, else the one widget or input that fits the question."""
     if node.class_type in VALUES:
-        return VALUES[node.class_type](values)
-    if node.class_type in SWITCHES:
-        return values.get(SWITCHES[node.class_type](values) or "")
-    if not carries_value(node.links):
+        outputs = VALUES[node.class_type]
+        if callable(outputs):
+            return outputs(values)
+        slot = question.link.slot
+        return outputs[slot](values) if 0 <= slot < len(outputs) else None
+    if not carries_value(node):
         return None
     fitting = {name: value for name, value in values.items() if _fits(value, question.wanted)}
     if question.role:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 from ..records import Lora
-from .comfyui_graph import Graph, Link, Node
-from .comfyui_sockets import is_model, is_pipe, may_carry_conditioning
-from .values import as_name, as_number
+from .comfyui_graph import Graph
+from .comfyui_loras import is_lora_stack, loras_of
+from .comfyui_node import Link, Node, Origin
+from .comfyui_nodes import PIPES
+from .comfyui_sockets import is_pipe, may_carry_conditioning, model_input
+from .values import as_name
 
 _CHECKPOINT_WIDGETS = (
     "ckpt_name",
@@ -20,37 +22,48 @@ _CHECKPOINT_WIDGETS = (
     "gguf_name",
     "diffusion_name",
     "model",
+    "stage_c",
 )
-_LORA_STACK = re.compile(r"lora_stack|^(prev_)?loras?$", re.IGNORECASE)
-_LORA_WIDGET = re.compile(r"^lora(?:_name)?(?:_?(\d+))?$", re.IGNORECASE)
-_MODEL_STRENGTHS = ("strength_model", "lora_model_strength", "model_strength", "model_str", "model_weight", "strength")
-_CLIP_STRENGTHS = ("strength_clip", "lora_clip_strength", "clip_strength", "clip_str", "clip_weight")
 
 
-def read_model(graph: Graph, start: Link) -> tuple[str | None, tuple[Lora, ...]]:
-    """The checkpoint's name and the LoRAs, in the order in which they were applied.
+class Model(NamedTuple):
+    """The checkpoint and the LoRAs, in the order in which they were applied, and where they are named."""
 
-    Of a merge, the first model counts.
-    """
-    checkpoint: str | None = None
+    name: str | None = None
+    origin: Origin | None = None
+    loras: tuple[Lora, ...] = ()
+    lora_origins: tuple[Origin, ...] = ()
+
+
+def read_model(graph: Graph, start: Link) -> Model:
+    """The checkpoint and the LoRAs behind a model input. Of a merge, the first model counts."""
     loras: list[Lora] = []
+    origins: list[Origin] = []
     seen_stacks: set[str] = set()
+
+    def take(node: Node) -> None:
+        own = loras_of(graph, node)
+        loras.extend(reversed(own))
+        if own:
+            origins.append(Origin(node, ""))
+
     for node in _model_path(graph, start):
-        loras.extend(reversed(_loras_of(graph, node)))
+        take(node)
         for stack in _stacks_at(graph, node, seen_stacks):
-            loras.extend(reversed(_loras_of(graph, stack)))
-        if not any(is_model(name) for name in node.links):
-            checkpoint = _checkpoint_of(graph, node)
-            if checkpoint:
-                break
-    return checkpoint, tuple(reversed(loras))
+            take(stack)
+        if model_input(node) is None:
+            found = graph.first([node], _CHECKPOINT_WIDGETS)
+            name = as_name(found[0]) if found else None
+            if found and name:
+                return Model(name, found[1], tuple(reversed(loras)), tuple(reversed(origins)))
+    return Model(None, None, tuple(reversed(loras)), tuple(reversed(origins)))
 
 
 def _stacks_at(graph: Graph, node: Node, seen: set[str]) -> Iterator[Node]:
     """The LoRA stacks that are linked into a node, nearest first, each once in a graph."""
 
     def is_new_stack(stack: Node, name: str) -> bool:
-        return bool(_LORA_STACK.search(name)) and stack.links[name].node not in seen
+        return is_lora_stack(stack, name) and stack.links[name].node not in seen
 
     stacks = [graph.nodes[link.node] for name, link in node.links.items() if is_new_stack(node, name)]
     for stack in graph.upstream(stacks, is_new_stack):
@@ -65,60 +78,28 @@ def _model_path(graph: Graph, start: Link) -> Iterator[Node]:
         seen.add(link.node)
         node = graph.nodes[link.node]
         yield node
-        link = _model_link(node)
+        link = _model_link(graph, node, link.slot)
 
 
-def _model_link(node: Node) -> Link | None:
-    """The model that a patch or merge is made on; through a pipe, a switch or a reroute where no input is named so."""
-    for matches in (is_model, is_pipe, lambda name: name == "guider"):
-        for name, link in node.links.items():
-            if matches(name):
-                return link
-    passed = [link for name, link in node.links.items() if may_carry_conditioning(name)]
+def _model_link(graph: Graph, node: Node, slot: int) -> Link | None:
+    """The model that a patch or merge is made on; through a pipe, a switch or a reroute where no input is a model."""
+    outputs = PIPES.get(node.class_type, ())
+    named = outputs[slot] if 0 <= slot < len(outputs) else None
+    name = named if named in node.links else model_input(node)
+    if name:
+        return node.links[name]
+    pipes = [name for name in node.links if is_pipe(node, name)]
+    if len(pipes) > 1:
+        return _filled_with_model(graph, node, pipes)
+    passed = [node.links[name] for name in (*pipes, "guider") if name in node.links]
+    passed += [link for name, link in node.links.items() if may_carry_conditioning(node, name)]
     return passed[0] if passed else None
 
 
-def _checkpoint_of(graph: Graph, node: Node) -> str | None:
-    for name in _CHECKPOINT_WIDGETS:
-        checkpoint = as_name(graph.value(node, name))
-        if checkpoint:
-            return checkpoint
+def _filled_with_model(graph: Graph, node: Node, pipes: list[str]) -> Link | None:
+    """Of several pipes, the first that a model was put into."""
+    for name in pipes:
+        for filled in graph.pipe(graph.nodes[node.links[name].node]):
+            if model_input(filled) or any(widget in filled.inputs for widget in _CHECKPOINT_WIDGETS):
+                return node.links[name]
     return None
-
-
-def _loras_of(graph: Graph, node: Node) -> list[Lora]:
-    """The LoRAs that one node applies: `lora_name`, numbered ones, or entries that are objects of their own."""
-    loras: list[Lora | None] = []
-    for name, raw in node.inputs.items():
-        match = _LORA_WIDGET.match(name)
-        if isinstance(raw, dict) and isinstance(raw.get("__value__"), list) and name == "loras":
-            loras.extend(_from_entry(entry) for entry in raw["__value__"] if isinstance(entry, dict))
-        elif match and isinstance(raw, dict):
-            loras.append(_from_entry(raw))
-        elif match and not (name in node.links and _LORA_STACK.search(name)):
-            loras.append(_from_widgets(graph, node, graph.value(node, name), match[1]))
-    return [lora for lora in loras if lora]
-
-
-def _from_entry(entry: dict[str, Any]) -> Lora | None:
-    name = as_name(entry.get("lora")) or as_name(entry.get("name"))
-    if name is None or entry.get("on") is False or entry.get("active") is False:
-        return None
-    clip = entry.get("strengthTwo", entry.get("clipStrength"))
-    return Lora(name, as_number(entry.get("strength")), as_number(clip))
-
-
-def _from_widgets(graph: Graph, node: Node, value: Any, number: str | None) -> Lora | None:
-    name = as_name(value)
-    if name is None or (number and graph.value(node, f"switch_{number}") == "Off"):
-        return None
-    suffix = f"_{number}" if number else ""
-    model = _first_number(graph, node, [f"{widget}{suffix}" for widget in (*_MODEL_STRENGTHS, "lora_wt")])
-    clip = _first_number(graph, node, [f"{widget}{suffix}" for widget in _CLIP_STRENGTHS])
-    if model == 0 and not clip:  # such a LoRA is not applied at all
-        return None
-    return Lora(name, model, clip)
-
-
-def _first_number(graph: Graph, node: Node, names: list[str]) -> float | None:
-    return next((number for name in names if (number := as_number(graph.value(node, name))) is not None), None)

@@ -1,56 +1,43 @@
 """What ComfyUI's nodes do with texts, conditioning and models: the table that the graph walk reads.
 
-A class that is not here is read by the names of its sockets (`comfyui_sockets`), which is right for most nodes. One
-that names its sockets otherwise gets one line: its class_type, and what it does. Sources: ComfyUI's nodes.py and
+A class that is not here is read by its sockets (`comfyui_sockets`), which is right for most nodes. One that names them
+otherwise gets one line: its class_type, and what it does; docs/node-table.md says how. Sources: ComfyUI's nodes.py and
 comfy_extras, and the node packs' own definitions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-Values = Mapping[str, Any]
-"""A node's widgets by input name, with links into them already resolved."""
-
-
-class Conditioning(NamedTuple):
-    """What one CONDITIONING output is made of: other conditioning, by input name, then texts, by widget name."""
-
-    inputs: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    zeroed: bool = False
-
-
-class Guidance(NamedTuple):
-    """Which inputs of a sampler or guider are positive, negative, model and CFG scale. None: it has no such input."""
-
-    positive: str = "positive"
-    negative: str | None = "negative"
-    model: str = "model"
-    cfg: str | None = "cfg"
-
-
-def encodes(*widgets: str) -> tuple[Conditioning, ...]:
-    """A text encoder: its widgets that hold prompt text, in order."""
-    return (Conditioning(texts=widgets),)
-
-
-def joins(*inputs: str, text: str | None = None) -> tuple[Conditioning, ...]:
-    """Passes on the conditioning of these inputs, in order, and then a text of its own."""
-    return (Conditioning(inputs, (text,) if text else ()),)
-
-
-def by_slot(*outputs: tuple[Conditioning, ...]) -> tuple[Conditioning, ...]:
-    """Several outputs: what each slot does, from slot 0 on."""
-    return tuple(output[0] for output in outputs)
-
-
-NOTHING = (Conditioning(),)
-ZEROED = (Conditioning(zeroed=True),)
-PAIR = by_slot(joins("positive"), joins("negative"))
-FROM_IMAGE = by_slot(NOTHING, ZEROED)
-"""Positive from an image alone; the negative is zeros of the same shape."""
+from .comfyui_semantics import (
+    FROM_IMAGE,
+    NOTHING,
+    PAIR,
+    ZEROED,
+    Conditioning,
+    Guidance,
+    by_slot,
+    encodes,
+    joins,
+)
+from .comfyui_switches import Switch, by_number, by_truth, first_of, last_first
+from .comfyui_values import (
+    Value,
+    active_trigger_words,
+    cased,
+    cut,
+    edited,
+    extracted_from_json,
+    formatted,
+    joined,
+    joined_numbered,
+    outputs,
+    replaced,
+    replaced_by_pattern,
+    trimmed,
+    unknown,
+    unless_left_to_chance,
+    widget,
+    with_trigger_words,
+)
 
 CONDITIONING: dict[str, tuple[Conditioning, ...]] = {
     "CLIPTextEncode": encodes("text"),
@@ -109,7 +96,6 @@ CONDITIONING: dict[str, tuple[Conditioning, ...]] = {
     "WanInfiniteTalkToVideo": by_slot(NOTHING, joins("positive"), joins("negative")),
     "WanPhantomSubjectToVideo": by_slot(joins("positive"), joins("negative"), joins("negative")),
     "WanAnimate2ToVideo": PAIR,
-    "Efficient Loader": by_slot(NOTHING, encodes("positive"), encodes("negative")),
     "SVD_img2vid_Conditioning": FROM_IMAGE,
     "SV3D_Conditioning": FROM_IMAGE,
     "StableZero123_Conditioning": FROM_IMAGE,
@@ -121,13 +107,49 @@ CONDITIONING: dict[str, tuple[Conditioning, ...]] = {
     "Trellis2Conditioning": FROM_IMAGE,
     "TripoSplatConditioning": FROM_IMAGE,
     "LotusConditioning": NOTHING,
+    "CLIPTextEncodeSDXL+": encodes("text"),
+    "CLIPTextEncode (NSP)": encodes("text"),
+    "CR Encode Scheduled Prompts": encodes("current_prompt"),
+    "CR SDXL Base Prompt Encoder": by_slot(encodes("pos_g", "pos_l"), encodes("neg_g", "neg_l")),
+    "CLIPTextEncodeWithWeight //Inspire": encodes("text"),
+    "WildcardEncode //Inspire": encodes("populated_text"),
+    "PCLazyTextEncode": encodes("text"),
+    "PCLazyTextEncodeAdvanced": encodes("text"),
+    "PCTextEncode": encodes("text"),
+    "PCTextEncodeWithRange": encodes("text"),
+    "SDXL Power Prompt - Positive (rgthree)": encodes("prompt_g", "prompt_l"),
+    "SDXL Power Prompt - Simple / Negative (rgthree)": encodes("prompt_g", "prompt_l"),
+    "SeargeSDXLPromptEncoder": by_slot(
+        encodes("pos_g", "pos_l"), encodes("neg_g", "neg_l"), encodes("pos_r"), encodes("neg_r")
+    ),
+    "SeargeSDXLBasePromptEncoder": by_slot(encodes("pos_g", "pos_l"), encodes("neg_g", "neg_l")),
+    "SeargeSDXLRefinerPromptEncoder": by_slot(encodes("pos_r"), encodes("neg_r")),
+    "SwarmClipTextEncodeAdvanced": encodes("prompt"),
+    "ttN pipeEncodeConcat": by_slot(NOTHING, joins("pipe", text="positive"), joins("pipe", text="negative")),
+    "ImpactNegativeConditioningPlaceholder": NOTHING,
+    "SD3NegativeConditioning+": joins("conditioning"),
 }
 
 SAMPLERS: dict[str, Guidance] = {
     "KSampler": Guidance(),
     "KSamplerAdvanced": Guidance(),
     "SamplerCustom": Guidance(),
-    "SamplerCustomAdvanced": Guidance(positive="guider", negative="guider", model="guider", cfg=None),
+    "SamplerCustomAdvanced": Guidance(by="guider"),
+    "KSamplerVariationsWithNoise+": Guidance(),
+    "IterativeImageUpscale": Guidance(by="upscaler"),
+    "IterativeLatentUpscale": Guidance(by="upscaler"),
+    "RegionalSampler": Guidance(by="base_sampler"),
+    "RegionalSamplerAdvanced": Guidance(by="base_sampler"),
+    "TwoAdvancedSamplersForMask": Guidance(by="base_sampler"),
+    "TwoSamplersForMask": Guidance(by="base_sampler"),
+    "easy kSampler": Guidance(),
+    "easy kSamplerCustom": Guidance(),
+    "easy kSamplerDownscaleUnet": Guidance(),
+    "easy kSamplerInpainting": Guidance(),
+    "easy kSamplerLayerDiffusion": Guidance(),
+    "easy kSamplerSDTurbo": Guidance(),
+    "easy kSamplerTiled": Guidance(),
+    "easy detailerFix": Guidance(),
 }
 
 GUIDERS: dict[str, Guidance] = {
@@ -137,70 +159,94 @@ GUIDERS: dict[str, Guidance] = {
     "DualModelGuider": Guidance(),
     "LTXVDualCFGGuider": Guidance(cfg="video_cfg"),
     "PerpNegGuider": Guidance(),
+    "ScheduledCFGGuider //Inspire": Guidance(cfg=None),
+    "ScheduledPerpNegCFGGuider //Inspire": Guidance(cfg=None),
 }
 
+_CONTEXT = ("base_ctx", "model", "clip", "vae", "positive", "negative", "latent", "images", "seed")
+_BIG_CONTEXT = (
+    *_CONTEXT,
+    *("steps", "step_refiner", "cfg", "ckpt_name", "sampler", "scheduler", "clip_width", "clip_height"),
+    *("text_pos_g", "text_pos_l", "text_neg_g", "text_neg_l", "mask", "control_net"),
+)
+_DETAILER = ("model", "clip", "vae", "positive", "negative", "bbox_detector", "sam_model", "segm_detector", "hook")
+_TTN = ("model", "positive", "negative", "latent", "vae", "clip")
 
-def _text(values: Values, name: str) -> str:
-    value = values.get(name)
-    return value if isinstance(value, str) else ""
+PIPES: dict[str, tuple[str, ...]] = {
+    "Context (rgthree)": _CONTEXT,
+    "Context Big (rgthree)": _BIG_CONTEXT,
+    "Context Merge (rgthree)": _CONTEXT,
+    "Context Merge Big (rgthree)": _BIG_CONTEXT,
+    "Context Switch (rgthree)": _CONTEXT,
+    "Context Switch Big (rgthree)": _BIG_CONTEXT,
+    "FromBasicPipe": ("model", "clip", "vae", "positive", "negative"),
+    "FromBasicPipe_v2": ("basic_pipe", "model", "clip", "vae", "positive", "negative"),
+    "FromDetailerPipe": _DETAILER,
+    "FromDetailerPipe_v2": ("detailer_pipe", *_DETAILER),
+    "FromDetailerPipeSDXL": (
+        *("detailer_pipe", *_DETAILER),
+        *("refiner_model", "refiner_clip", "refiner_positive", "refiner_negative"),
+    ),
+    "ImpactKSamplerBasicPipe": ("basic_pipe", "latent", "vae"),
+    "ImpactKSamplerAdvancedBasicPipe": ("basic_pipe", "latent", "vae"),
+    "easy pipeOut": ("pipe", *_TTN, "image", "seed"),
+    "easy pipeEdit": ("pipe", *_TTN, "image"),
+    "easy fullLoader": ("pipe", "model", "vae", "clip", "positive", "negative", "latent"),
+    "easy fullkSampler": ("pipe", "image", *_TTN, "seed"),
+    "ttN pipeOUT": (*_TTN, "image", "seed", "pipe"),
+    "ttN pipeEDIT": ("pipe", *_TTN, "image", "seed"),
+    "ttN pipeLoader": ("pipe", *_TTN, "seed"),
+    "ttN pipeLoader_v2": ("pipe", *_TTN, "seed"),
+    "ttN pipeKSampler": ("pipe", *_TTN, "image", "seed"),
+    "ttN pipeKSampler_v2": ("pipe", *_TTN, "image", "seed"),
+    "ttN pipeKSamplerAdvanced": ("pipe", *_TTN, "image", "seed"),
+    "ttN pipeKSamplerAdvanced_v2": ("pipe", *_TTN, "image", "seed"),
+    "ttN KSampler_v2": (*_TTN, "image", "seed"),
+    "ttN conditioning": ("model", "positive", "negative", "clip"),
+    "Bus Node": ("bus", "model", "clip", "vae", "positive", "negative"),
+    "CR Module Input": ("pipe", *_TTN, "controlnet", "image", "seed"),
+    "Efficient Loader": ("model", "positive", "negative", "latent", "vae", "clip"),
+    "KSampler (Efficient)": ("model", "positive", "negative", "latent", "vae"),
+    "KSampler Adv. (Efficient)": ("model", "positive", "negative", "latent", "vae"),
+    "Unpack SDXL Tuple": (
+        *("base_model", "base_clip", "base_positive", "base_negative"),
+        *("refiner_model", "refiner_clip", "refiner_positive", "refiner_negative"),
+    ),
+    "SeargeOutput1": (
+        "parameters",
+        "main_prompt",
+        "secondary_prompt",
+        "style_prompt",
+        "negative_prompt",
+        "negative_style",
+    ),
+    "SeargeOutput2": (
+        *("parameters", "seed", "image_width", "image_height", "steps", "cfg"),
+        *("sampler_name", "scheduler", "save_image", "save_directory"),
+    ),
+    "SeargeOutput3": ("parameters", "base_ratio", "refiner_strength", "refiner_intensity", "precondition_steps"),
+}
+"""Nodes that give single values out of a pipe, or of all they hold: by output slot, the input that set it."""
 
+LORA_TAGS: dict[str, tuple[str, ...]] = {
+    "ImpactWildcardEncode": ("populated_text",),
+    "WildcardEncode //Inspire": ("populated_text",),
+    "MakeBasicPipe //Inspire": ("positive_populated_text", "negative_populated_text"),
+    "LoRA Text Loader (LoraManager)": ("lora_syntax",),
+    "LoraTagLoader": ("text",),
+    "LoraLoaderTagsQuery": ("text",),
+    "PCLazyLoraLoader": ("text",),
+    "PCLazyLoraLoaderAdvanced": ("text",),
+    "Power Prompt (rgthree)": ("prompt",),
+    "SDXL Power Prompt - Positive (rgthree)": ("prompt_g", "prompt_l"),
+    "easy loraPromptApply": ("positive", "negative"),
+    "ttN conditioning": ("loras",),
+    "ttN pipeLoader_v2": ("loras",),
+    "ttN pipeLoaderSDXL_v2": ("loras",),
+}
+"""Nodes on the way of the model that apply the `<lora:name:1.0>` tags of a text."""
 
-def _index(values: Values, name: str) -> int | None:
-    value = values.get(name)
-    return value if isinstance(value, int) else None
-
-
-def widget(name: str) -> Callable[[Values], Any]:
-    """Gives one of its inputs as it is."""
-    return lambda values: values.get(name)
-
-
-def joined(*names: str, by: str = "delimiter", default: str = " ", skip_empty: bool = False) -> Callable[[Values], Any]:
-    """Joins its texts by the text in the widget `by`, or by `default` where it has no such widget."""
-
-    def join(values: Values) -> str:
-        separator = (_text(values, by) if by in values else default).replace("\\n", "\n")
-        texts = [_text(values, name) for name in names if name in values]
-        return separator.join(text for text in texts if text or not skip_empty)
-
-    return join
-
-
-def _concatenated(values: Values) -> str:
-    return _text(values, "delimiter").join((_text(values, "string_a"), _text(values, "string_b")))
-
-
-def _replaced(values: Values) -> str:
-    text, find, replace = (_text(values, name) for name in ("string", "find", "replace"))
-    grown = len(text) + text.count(find) * len(replace)
-    return text.replace(find, replace) if grown <= MAX_TEXT else ""
-
-
-def _trimmed(values: Values) -> str:
-    text, mode = _text(values, "string"), values.get("mode")
-    return text.strip() if mode == "Both" else text.lstrip() if mode == "Left" else text.rstrip()
-
-
-def _cased(values: Values) -> str:
-    text = _text(values, "string")
-    changes = {
-        "UPPERCASE": text.upper,
-        "lowercase": text.lower,
-        "Capitalize": text.capitalize,
-        "Title Case": text.title,
-    }
-    mode = values.get("mode")
-    return changes[mode]() if isinstance(mode, str) and mode in changes else text
-
-
-def _cut(values: Values) -> str:
-    return _text(values, "string")[_index(values, "start") : _index(values, "end")]
-
-
-MAX_TEXT = 2**20
-"""A longer text is no prompt; it would come from texts that are joined to themselves again and again."""
-
-VALUES: dict[str, Callable[[Values], Any]] = {
+VALUES: dict[str, Value | tuple[Value, ...]] = {
     "PrimitiveString": widget("value"),
     "PrimitiveStringMultiline": widget("value"),
     "PrimitiveInt": widget("value"),
@@ -208,32 +254,120 @@ VALUES: dict[str, Callable[[Values], Any]] = {
     "PrimitiveBoolean": widget("value"),
     "SeedNode": widget("seed"),
     "PreviewAny": widget("source"),
-    "ShowText|pysssss": widget("text"),
-    "StringConcatenate": _concatenated,
-    "StringReplace": _replaced,
-    "StringTrim": _trimmed,
-    "StringSubstring": _cut,
-    "CaseConverter": _cased,
-    "Text Concatenate": joined("text_a", "text_b", "text_c", "text_d", skip_empty=True),
+    "ComfyNumberConvert": unknown,
+    "StringConcatenate": joined("string_a", "string_b", default=""),
+    "StringReplace": replaced("string", ("find", "replace")),
+    "StringTrim": trimmed,
+    "StringSubstring": cut,
+    "StringFormat": formatted,
+    "CaseConverter": cased,
+    "RegexReplace": replaced_by_pattern,
+    "RegexExtract": unknown,
+    "JsonExtractString": extracted_from_json,
+    "TextGenerate": unknown,
+    "TextGenerateLTX2Prompt": unknown,
+    "Text Concatenate": joined(
+        "text_a", "text_b", "text_c", "text_d", default=", ", skip_empty=True, strip="clean_whitespace"
+    ),
+    "Text Find and Replace": replaced("text", ("find", "replace")),
+    "Text Find and Replace Input": replaced("text", ("find", "replace")),
     "Text Multiline": widget("text"),
+    "Text String": outputs("text", "text_b", "text_c", "text_d"),
+    "Text to String": widget("text"),
+    "Text to Conditioning": widget("text"),
+    "Text Random Line": unknown,
+    "Text Random Prompt": unknown,
+    "Text Parse Noodle Soup Prompts": unless_left_to_chance("text"),
+    "Text Load Line From File": unknown,
+    "Text Dictionary Get": unknown,
+    "Seed": widget("seed"),
+    "Number to Int": widget("number"),
+    "Number to Float": widget("number"),
+    "Number to Seed": widget("number"),
+    "Constant Number": widget("number"),
+    "Random Number": unknown,
     "JoinStrings": joined("string1", "string2"),
-    "CR Text Concatenate": joined("text1", "text2", by="separator"),
+    "JoinStringMulti": joined_numbered("string_", count="inputcount"),
+    "StringConstant": widget("string"),
+    "StringConstantMultiline": widget("string"),
+    "SomethingToString": unknown,
+    "CR Text": widget("text"),
+    "CR Prompt Text": widget("prompt"),
+    "CR Multiline Text": widget("text"),
+    "CR Text Concatenate": joined("text1", "text2", by="separator", default=""),
+    "CR Combine Prompt": joined("part1", "part2", "part3", "part4", by="separator", default=","),
+    "CR Text Replace": replaced("text", ("find1", "replace1"), ("find2", "replace2"), ("find3", "replace3")),
+    "CR Seed": widget("seed"),
     "ImpactWildcardProcessor": widget("populated_text"),
+    "ImpactStringSelector": unknown,
+    "ImpactInt": widget("value"),
+    "ImpactFloat": widget("value"),
+    "DPRandomGenerator": unless_left_to_chance("text"),
+    "DPCombinatorialGenerator": unless_left_to_chance("text"),
+    "DPMagicPrompt": unknown,
+    "DPFeelingLucky": unknown,
+    "DPJinja": unless_left_to_chance("text"),
     "easy positive": widget("positive"),
     "easy negative": widget("negative"),
-    "TextGenerate": lambda values: None,
-    "TextGenerateLTX2Prompt": lambda values: None,
-    "RegexExtract": lambda values: None,
-    "RegexReplace": lambda values: None,
-    "JsonExtractString": lambda values: None,
-    "StringFormat": lambda values: None,
+    "easy prompt": widget("text"),
+    "easy promptConcat": joined("prompt1", "prompt2", by="separator", default=""),
+    "easy promptReplace": replaced("prompt", ("find1", "replace1"), ("find2", "replace2"), ("find3", "replace3")),
+    "easy stylesSelector": outputs("positive", "negative"),
+    "easy wildcards": (unless_left_to_chance("text"), unless_left_to_chance("text")),
+    "easy seed": widget("seed"),
+    "easy showAnything": widget("anything"),
+    "SDXLPromptStyler": outputs("text_positive", "text_negative"),
+    "SDXLPromptStylerAdvanced": outputs(
+        *("text_positive_g", "text_positive_l", None, "text_negative", "text_negative", "text_negative")
+    ),
+    "ShowText|pysssss": widget("text"),
+    "StringFunction|pysssss": edited,
+    "DisplayAny": widget("input"),
+    "Display Any (rgthree)": widget("source"),
+    "Power Prompt (rgthree)": widget("prompt"),
+    "Power Prompt - Simple (rgthree)": widget("prompt"),
+    "Seed (rgthree)": widget("seed"),
+    "KSampler Config (rgthree)": outputs("steps_total", "refiner_step", "cfg", "sampler_name", "scheduler"),
+    "ttN text": widget("text"),
+    "ttN concat": joined("text1", "text2", "text3", by="delimiter", default=","),
+    "ttN text3BOX_3WAYconcat": (
+        *outputs("text1", "text2", "text3"),
+        joined("text1", "text2", skip_empty=True),
+        joined("text1", "text3", skip_empty=True),
+        joined("text2", "text3", skip_empty=True),
+        joined("text1", "text2", "text3", skip_empty=True),
+    ),
+    "ttN text7BOX_concat": (
+        *outputs("text1", "text2", "text3", "text4", "text5", "text6", "text7"),
+        joined("text1", "text2", "text3", "text4", "text5", "text6", "text7", skip_empty=True),
+    ),
+    "ttN seed": widget("seed"),
+    "ttN int": widget("int"),
+    "ttN float": widget("float"),
+    "ConcatStringSingle": joined("string_a", "string_b", default=""),
+    "SeargePromptCombiner": joined("prompt1", "prompt2", by="separator", default=""),
+    "SeargeSamplerInputs": outputs("sampler_name", "scheduler"),
+    "SwarmInputText": widget("value"),
+    "SwarmInputInteger": widget("value"),
+    "SwarmInputFloat": widget("value"),
+    "Prompt (LoraManager)": with_trigger_words,
+    "Text (LoraManager)": widget("text"),
+    "TriggerWord Toggle (LoraManager)": active_trigger_words,
+    "Florence2Run": unknown,
 }
-"""Nodes that make a text or a number. None stands for what only a run can know."""
+"""Nodes that make a text or a number, or encode the text they make; several outputs by slot."""
 
-SWITCHES: dict[str, Callable[[Values], str | None]] = {
-    "ComfySwitchNode": lambda values: "on_true" if values.get("switch") else "on_false",
-    "Any Switch (rgthree)": lambda values: next((name for name in sorted(values) if name.startswith("any_")), None),
-    "ImpactSwitch": lambda values: f"input{values.get('select', 1)}",
-    "ImpactConditionalBranch": lambda values: "tt_value" if values.get("cond") else "ff_value",
+SWITCHES: dict[str, Switch] = {
+    "ComfySwitchNode": by_truth("switch", "on_true", "on_false"),
+    "Any Switch (rgthree)": first_of("any_"),
+    "Context Switch (rgthree)": first_of("ctx_"),
+    "Context Switch Big (rgthree)": first_of("ctx_"),
+    "Context Merge (rgthree)": last_first("ctx_"),
+    "Context Merge Big (rgthree)": last_first("ctx_"),
+    "ImpactSwitch": by_number("select"),
+    "ImpactConditionalBranch": by_truth("cond", "tt_value", "ff_value"),
+    "SimpleCondition+": by_truth("evaluate", "on_true", "on_false"),
+    "SeargeConditioningMuxer2": by_number("input_selector"),
+    "SeargeConditioningMuxer5": by_number("input_selector"),
 }
-"""Nodes that pass on one of their inputs, whatever its type: the name of that input."""
+"""Nodes that pass on some of their inputs, whatever their type: the names of those, the one that counts most first."""

@@ -1,18 +1,19 @@
-"""What a ComfyUI node of an unknown class does, by the names of its sockets."""
+"""What a ComfyUI node of an unknown class does: by its sockets' types where they are known, else by their names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from .comfyui_nodes import Conditioning, Guidance
+from .comfyui_node import Node
+from .comfyui_semantics import Conditioning, Guidance
 
 Role = Literal["positive", "negative"]
 
 _POSITIVE = re.compile(r"(^|_)(pos|positive)(_|$|\d|prompt|text|cond)", re.IGNORECASE)
 _NEGATIVE = re.compile(r"(^|_)(neg|negative)(_|$|\d|prompt|text|cond)", re.IGNORECASE)
-_CONDITIONING = re.compile(r"^(cond|conds|conditioning|text_embeds|embeds)(_|$|\d|\.)", re.IGNORECASE)
+_REFINER = re.compile(r"(^|_)refiner(_|$)", re.IGNORECASE)
+_CONDITIONING = re.compile(r"^(cond|conds|conditioning|conditionings|text_embeds|embeds)(_|$|\d|\.)", re.IGNORECASE)
 _PROMPT_TEXT = re.compile(
     r"^(text|prompt|prompts|caption|string|user_prompt|clip_[lgh]|t5xxl|t5|llama|bert|mt5xl|tags|lyrics)"
     r"(_?[a-z]?\d*|_prompt|_text)$",
@@ -21,16 +22,45 @@ _PROMPT_TEXT = re.compile(
 _CHOICE = re.compile(
     r"style|mode|type|method|preset|format|interpretation|normalization|weight|file|name", re.IGNORECASE
 )
-_OTHER_TYPES = re.compile(
+_OTHER_NAMES = re.compile(
     r"(^|_)(model|unet|clip|vae|image|images|pixels|frames|video|audio|mask|masks|latent|latents|latent_image|samples"
     r"|control_net|controlnet|style_model|clip_vision|clip_vision_output|noise|sampler|sigmas|hooks|upscale_model"
     r"|ipadapter|lora|lora_stack|tokens)(_?\w?\d*)$",
     re.IGNORECASE,
 )
-_PIPE = re.compile(r"^(pipe|basic_pipe|detailer_pipe|context|ctx|base_ctx)(_|$|\d)|_pipe$", re.IGNORECASE)
-_MODEL = re.compile(r"^(model|unet)(_?(1|a|0*1))?$|^(base_model|model_to|model_positive|model_opt)$", re.IGNORECASE)
+_PIPE = re.compile(
+    r"^(pipe|basic_pipe|any_pipe|detailer_pipe|context|ctx|base_ctx|bus|sdxl_tuple)(_?\d*|_opt)$|(^|_)(pipe|pipe_line)$",
+    re.IGNORECASE,
+)
+_SIDE_PIPE = re.compile(r"refiner|ipadapter|sam_|segm|bbox", re.IGNORECASE)
+_MODEL = re.compile(
+    r"^(model|unet)(_?(1|a|0*1))?$|^(base_model|model_to|model_positive|model_opt|opt_model|model_override|optional_model)$",
+    re.IGNORECASE,
+)
+_VAE = re.compile(r"^(vae|optional_vae|vae_opt|vae_override)(_?\d*)$", re.IGNORECASE)
+_OVERRIDE = re.compile(r"override|optional", re.IGNORECASE)
 _SEEDS = ("seed", "noise_seed")
 _SAMPLING = ("steps", "sigmas", "sampler", "sampler_name", "scheduler", "denoise")
+_CFG = ("cfg", "cfg_conds", "cfg_scale", "video_cfg", "true_gs")
+
+CONDITIONING_TYPES = frozenset(("CONDITIONING", "WANVIDEOTEXTEMBEDS", "HYVIDEMBEDS"))
+MODEL_TYPES = frozenset(("MODEL", "WANVIDEOMODEL", "HYVIDEOMODEL"))
+VAE_TYPES = frozenset(("VAE", "WANVAE"))
+PIPE_TYPES = frozenset(("PIPE_LINE", "PIPE_LINE_SDXL", "BASIC_PIPE", "DETAILER_PIPE", "SDXL_TUPLE", "BUS")) | {
+    "RGTHREE_CONTEXT",
+    "RGTHREE_DYNAMIC_CONTEXT",
+}
+SAMPLED_TYPES = PIPE_TYPES | {"LATENT", "IMAGE", "VIDEO", "AUDIO", "*"}
+_VALUE_TYPES = frozenset(("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "SEED"))
+_PICTURE_TYPES = frozenset(("IMAGE", "LATENT", "VIDEO", "MASK"))
+_OTHER_TYPES = _PICTURE_TYPES.union(
+    ("AUDIO", "CLIP", "CLIP_VISION", "CLIP_VISION_OUTPUT", "STYLE_MODEL", "UPSCALE_MODEL", "CONTROL_NET", "GLIGEN"),
+    ("NOISE", "SAMPLER", "SIGMAS", "TIMESTEPS_RANGE", "HOOKS", "HOOK_KEYFRAMES", "LORA_STACK", "IPADAPTER"),
+    ("WANTEXTENCODER", "WANVIDIMAGE_EMBEDS", "WANVIDLORA"),
+)
+_NO_CONDITIONING = MODEL_TYPES | VAE_TYPES | _OTHER_TYPES | _VALUE_TYPES - {"STRING"}
+_NO_VALUE = MODEL_TYPES | VAE_TYPES | _OTHER_TYPES | CONDITIONING_TYPES
+_NO_PICTURE = (MODEL_TYPES | VAE_TYPES | CONDITIONING_TYPES | _VALUE_TYPES | _OTHER_TYPES) - _PICTURE_TYPES
 
 
 def role_of(name: str) -> Role | None:
@@ -40,74 +70,140 @@ def role_of(name: str) -> Role | None:
     return "positive" if _POSITIVE.search(name) else None
 
 
-def may_carry_conditioning(name: str) -> bool:
-    """Whether an input of this name can lead to conditioning or text: not where the name says another type."""
-    return not _OTHER_TYPES.search(name)
+def is_conditioning(node: Node, name: str) -> bool:
+    kind = node.types.get(name)
+    return kind in CONDITIONING_TYPES if kind else bool(_CONDITIONING.search(name))
 
 
-def is_pipe(name: str) -> bool:
-    return bool(_PIPE.search(name))
+def may_carry_conditioning(node: Node, name: str) -> bool:
+    """Whether a linked input can lead to conditioning or text: not where its type or name says otherwise."""
+    kind = node.types.get(name)
+    if kind in CONDITIONING_TYPES or kind == "STRING":
+        return True
+    return kind not in _NO_CONDITIONING and not _OTHER_NAMES.search(name)
 
 
-def is_model(name: str) -> bool:
-    """Whether it is the first, main model input of a node."""
-    return bool(_MODEL.search(name))
+def may_carry_picture(node: Node, name: str) -> bool:
+    """Whether a linked input can lead to what the picture was made from, rather than to what guided it."""
+    return node.types.get(name) not in _NO_PICTURE
 
 
-def carries_value(links: Mapping[str, Any]) -> bool:
+def carries_value(node: Node) -> bool:
     """Whether a node may pass a text or number on: not where it computes one from a model or a picture."""
-    return all(may_carry_conditioning(name) for name in links)
-
-
-def infer_guidance(names: Mapping[str, Any], links: Mapping[str, Any]) -> Guidance:
-    """The positive, negative, model and CFG inputs of a sampler or guider of unknown class."""
-    positive = next((name for name in links if role_of(name) == "positive"), None)
-    negative = next((name for name in links if role_of(name) == "negative"), None)
-    conditioning = next((name for name in links if _CONDITIONING.search(name)), None)
-    pipe = next((name for name in links if is_pipe(name)), None)
-    guider = "guider" if "guider" in links else None
-    both = "text_embeds" if "text_embeds" in links else pipe
-    cfg = next((name for name in ("cfg", "cfg_conds", "cfg_scale", "video_cfg", "true_gs") if name in names), None)
-    model = next((name for name in links if is_model(name)), None)
-    return Guidance(
-        positive=positive or guider or conditioning or pipe or "positive",
-        negative=negative or guider or both,
-        model=model or guider or pipe or "model",
-        cfg=cfg,
+    return all(
+        node.types[name] not in _NO_VALUE if name in node.types else not _OTHER_NAMES.search(name)
+        for name in node.links
     )
 
 
-def is_sampler(names: Mapping[str, Any], links: Mapping[str, Any]) -> bool:
+def is_pipe(node: Node, name: str) -> bool:
+    """Whether an input is a bundle of positive, negative, model and more."""
+    kind = node.types.get(name)
+    if _SIDE_PIPE.search(name):
+        return False
+    return kind in PIPE_TYPES or (kind not in _NO_VALUE and bool(_PIPE.search(name)))
+
+
+def model_input(node: Node) -> str | None:
+    """The first, main model input of a node, and before it one that overrides it."""
+    return _main(node, _MODEL, MODEL_TYPES)
+
+
+def vae_input(node: Node) -> str | None:
+    return _main(node, _VAE, VAE_TYPES)
+
+
+def _main(node: Node, named: re.Pattern[str], types: frozenset[str]) -> str | None:
+    fitting = [name for name in node.links if named.search(name) and node.types.get(name, "*") in types | {"*"}]
+    fitting += [name for name in node.links if node.types.get(name) in types and name not in fitting]
+    return next((name for name in fitting if _OVERRIDE.search(name)), fitting[0] if fitting else None)
+
+
+def pipe_input(node: Node) -> str | None:
+    return next((name for name in node.links if is_pipe(node, name)), None)
+
+
+def infer_guidance(node: Node) -> Guidance:
+    """The positive, negative, model and CFG inputs of a sampler or guider of unknown class."""
+    sided = [name for name in node.links if role_of(name) and may_carry_conditioning(node, name)]
+    positive = next((name for name in sided if role_of(name) == "positive"), None)
+    negative = next((name for name in sided if role_of(name) == "negative"), None)
+    conditioning = next((name for name in node.links if is_conditioning(node, name) and name not in sided), None)
+    pipe = pipe_input(node)
+    both = "text_embeds" if "text_embeds" in node.links else pipe
+    return Guidance(
+        positive=positive or conditioning or pipe or "positive",
+        negative=negative or both,
+        model=model_input(node) or pipe or "model",
+        cfg=next((name for name in _CFG if name in node.inputs), None),
+        by="guider" if "guider" in node.links else None,
+    )
+
+
+def is_sampler(node: Node) -> bool:
     """Whether sockets look like a sampler's: something that guides it, and noise or steps."""
+    names, links = node.inputs, node.links
     if "guider" in links:
         return any(name in names for name in ("noise", "sigmas", "sampler", *_SEEDS))
     if not any(name in names for name in _SEEDS) or not any(name in names for name in _SAMPLING):
         return False
-    return any(role_of(name) == "positive" or _CONDITIONING.search(name) or is_pipe(name) for name in links)
+    return any(
+        (role_of(name) == "positive" and may_carry_conditioning(node, name))
+        or is_conditioning(node, name)
+        or is_pipe(node, name)
+        for name in links
+    )  # fmt: skip
 
 
-def infer_conditioning(names: Mapping[str, Any], links: Mapping[str, Any], role: Role, class_type: str) -> Conditioning:
+def infer_conditioning(node: Node, role: Role) -> Conditioning:
     """What a CONDITIONING output of an unknown class is made of, `role` being what the output is.
 
-    Inputs named for the role come first, then any conditioning, then prompt texts; a node with none of these passes on
-    whatever may lead to conditioning (a reroute, a switch).
+    Inputs named for the role come first, then a pipe, any conditioning, and prompt texts; a node with none of these
+    passes on whatever may lead to conditioning (a reroute, a switch).
     """
-    if re.search(r"zero_?out", class_type, re.IGNORECASE):
+    if re.search(r"zero_?out", node.class_type, re.IGNORECASE):
         return Conditioning(zeroed=True)
-    sided = [name for name in names if role_of(name) == role and not _CHOICE.search(name)]
-    other_side = any(role_of(name) not in (None, role) for name in names)
+    named = [name for name in node.inputs if role_of(name) and _holds_prompt(node, name)]
+    sided = [name for name in named if role_of(name) == role]
     if sided:
-        return _split(sided, names, links)
-    if other_side and role == "negative":
+        sided = [name for name in sided if not _REFINER.search(name)] or sided
+        return _split(node, [name for name in sided if "populated" in name] or sided)
+    pipes = tuple(name for name in node.links if is_pipe(node, name))
+    if pipes:
+        return Conditioning(pipes)
+    if named and role == "negative":
         return Conditioning()
-    inputs = tuple(name for name in links if _CONDITIONING.search(name))
-    texts = tuple(name for name in names if _PROMPT_TEXT.search(name) and not _CHOICE.search(name))
+    inputs = tuple(name for name in node.links if is_conditioning(node, name))
+    texts = tuple(name for name in _prompt_texts(node) if name not in inputs)
     if inputs or texts:
-        return Conditioning(inputs, tuple(name for name in texts if name not in inputs))
-    return Conditioning(tuple(name for name in links if may_carry_conditioning(name)))
+        return Conditioning(inputs, texts)
+    return Conditioning(tuple(name for name in node.links if may_carry_conditioning(node, name)))
 
 
-def _split(sided: list[str], names: Mapping[str, Any], links: Mapping[str, Any]) -> Conditioning:
-    """Named inputs as conditioning where they are linked and as texts where they are widgets."""
-    inputs = tuple(name for name in sided if name in links)
-    return Conditioning(inputs, tuple(name for name in sided if isinstance(names[name], str)))
+def _prompt_texts(node: Node) -> list[str]:
+    """The inputs that hold prompt text: by name, or the only text of a node that has a text encoder."""
+    strings = [name for name in node.inputs if _may_be_text(node, name)]
+    named = [name for name in strings if _PROMPT_TEXT.search(name)]
+    if named:
+        return named
+    encodes = any(node.types.get(name) == "CLIP" or name == "clip" for name in node.links)
+    return strings if encodes and len(strings) == 1 else []
+
+
+def _may_be_text(node: Node, name: str) -> bool:
+    if _CHOICE.search(name) or node.types.get(name, "STRING") != "STRING":
+        return False
+    return isinstance(node.inputs[name], str) or (name in node.links and may_carry_conditioning(node, name))
+
+
+def _holds_prompt(node: Node, name: str) -> bool:
+    """Whether an input that is named for a side is conditioning or text, and not a choice, a number or a picture."""
+    if name in node.links:
+        return may_carry_conditioning(node, name) and not _CHOICE.search(name)
+    return _may_be_text(node, name)
+
+
+def _split(node: Node, sided: list[str]) -> Conditioning:
+    """Named inputs as conditioning where they are linked, and as texts where they are widgets or links to text."""
+    inputs = tuple(name for name in sided if name in node.links and node.types.get(name) != "STRING")
+    return Conditioning(inputs, tuple(name for name in sided if name not in inputs))

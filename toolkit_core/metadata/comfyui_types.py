@@ -113,6 +113,10 @@ class NodeTypes:
         known = next((known for known in self._known(class_type) if known.has_widgets), None)
         return _names(known.inputs.values(), values) if known else None
 
+    def definition(self, class_type: str) -> NodeType | None:
+        """All that the first source that knows the class says of it."""
+        return next(self._known(class_type), None)
+
     def _known(self, class_type: str) -> Iterator[NodeType]:
         for lookup in self._lookups:
             found = lookup(class_type)

@@ -1,0 +1,117 @@
+"""Making sense of kept metadata again, without the files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from ..database import Database, raw_metadata, rereading, revision
+from ..database.rereading import Reread, StoredFile
+from ..metadata import READER_VERSION, read_parameters, read_texts
+from ..records import FailedFile, MetadataText, Progress
+from .read import read_bytes
+from .scan import FoundFile, find_file
+from .sidecars import FolderSidecars, read_sidecars
+from .threads import ahead
+
+if TYPE_CHECKING:
+    from ..metadata.comfyui_types import NodeTypes
+
+Texts = tuple[MetadataText, ...]
+
+ROWS_A_BATCH = 256
+
+
+class Rereader:
+    """Everything one run needs and counts. Use it once: `Rereader(…).run()`.
+
+    A batch is committed at a time: a run that ends at any moment is taken up by the next one, which leaves out what was
+    read already.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        everything: bool = False,
+        node_types: NodeTypes | None = None,
+    ) -> None:
+        """everything: also what this reader has read before. node_types: see `read_parameters`."""
+        self._database = database
+        self._progress = progress or (lambda _: None)
+        self._everything = everything
+        self._node_types = node_types
+        self._folders: dict[str, FolderSidecars] = {}
+        self.from_kept = self.from_files = self.changed = self.current = 0
+        self.unread: list[FailedFile] = []
+
+    def run(self) -> None:
+        """Read all rows, or those of an older reader. Raises DatabaseError."""
+        with self._database.transaction() as connection:
+            total = rereading.count(connection, READER_VERSION, everything=self._everything)
+            self.current = rereading.count(connection, READER_VERSION, everything=True) - total
+        done = last = 0
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="reread") as readers:
+            while True:
+                with self._database.transaction() as connection:
+                    files = rereading.waiting(
+                        connection, READER_VERSION, last, ROWS_A_BATCH, everything=self._everything
+                    )
+                    kept = raw_metadata.read(connection, {f.metadata_id for f in files if f.metadata_id is not None})
+                if not files:
+                    return
+                self._write(self._from_kept(files, kept) + self._from_files(readers, files))
+                last = files[-1].id
+                done += len(files)
+                self._progress(Progress("reread", done, max(total, done)))
+
+    def _from_kept(self, files: Sequence[StoredFile], kept: dict[int, Texts]) -> list[Reread]:
+        read = {id: read_parameters(texts, self._node_types).parameters for id, texts in kept.items()}
+        reread = [Reread(f, read[f.metadata_id], f.metadata_id) for f in files if f.metadata_id is not None]
+        self.from_kept += len(reread)
+        return reread
+
+    def _from_files(self, readers: ThreadPoolExecutor, files: Sequence[StoredFile]) -> list[Reread]:
+        """The rows whose metadata is not kept, from their files; it is kept from now on."""
+        found: list[tuple[StoredFile, Texts]] = []
+        lacking = [(file, find_file(file.path, self._folders)) for file in files if file.metadata_id is None]
+        for (file, _), texts in zip(lacking, ahead(readers, _texts_of, lacking), strict=True):
+            if isinstance(texts, FailedFile):
+                self.unread.append(texts)
+            else:
+                found.append((file, texts))
+        if not found:
+            return []
+        self.from_files += len(found)
+        with self._database.transaction() as connection:
+            ids = raw_metadata.write(connection, [texts for _, texts in found])
+        return [
+            Reread(file, read_parameters(texts, self._node_types).parameters, id)
+            for (file, texts), id in zip(found, ids, strict=True)
+        ]
+
+    def _write(self, reread: Sequence[Reread]) -> None:
+        if not reread:
+            return
+        with self._database.transaction() as connection:
+            changed = rereading.write(connection, reread, READER_VERSION)
+            if changed:
+                revision.bump(connection)
+        self.changed += changed
+
+
+def _texts_of(stored: tuple[StoredFile, FoundFile | FailedFile]) -> Texts | FailedFile:
+    """The texts of a row's file, if that is still the one that was indexed."""
+    file, found = stored
+    if isinstance(found, FailedFile):
+        return found
+    data = read_bytes(found)
+    if isinstance(data, FailedFile):
+        return data
+    if hashlib.sha256(data).digest() != file.content_hash:
+        return FailedFile(file.path, "It has changed since it was indexed. Index it.")
+    return read_texts(data, read_sidecars(found.sidecars))
