@@ -34,7 +34,7 @@ def read_comfyui(texts: Keywords) -> MetadataReading | None:
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
         types = NodeTypes.from_workflow(workflow).otherwise(NodeTypes.core())
-        graph = parse_graph(prompt_of_workflow(workflow, types), types)
+        graph = parse_graph(prompt_of_workflow(workflow, types), NodeTypes.core().otherwise(types))
         parameters, rules = read_graph(graph) if graph else (GenerationParameters(generator=GENERATOR), {})
         return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}", rules)
     return None

@@ -43,6 +43,29 @@ class _Question(NamedTuple):
     role: Role | None
 
 
+class _KnownTypes:
+    """The types of sockets as far as they say something, each asked for once."""
+
+    def __init__(self, types: NodeTypes) -> None:
+        self._types = types
+        self._inputs: dict[tuple[str, str], str | None] = {}
+        self._outputs: dict[tuple[str, int], str | None] = {}
+
+    def of_input(self, node: Node, name: str) -> str | None:
+        key = (node.class_type, name)
+        if key not in self._inputs:
+            self._inputs[key] = _known(self._types.input_type(*key))
+        return self._inputs[key]
+
+    def of_output(self, node: Node | None, link: Link) -> str | None:
+        if node is None:
+            return None
+        key = (node.class_type, link.slot)
+        if key not in self._outputs:
+            self._outputs[key] = _known(self._types.output_type(*key))
+        return self._outputs[key]
+
+
 class Graph:
     """The nodes of a prompt by id, in the file's order."""
 
@@ -54,23 +77,14 @@ class Graph:
         self._samplers: dict[str, bool] = {}
         self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
-        input_types: dict[tuple[str, str], str | None] = {}
-        output_types: dict[tuple[str, int], str | None] = {}
+        known_types = _KnownTypes(types)
         for node in nodes.values():
             for name, value in node.inputs.items():
                 link = as_link(value)
-                kind = None
-                if link and link.node in nodes:
+                source = nodes.get(link.node) if link else None
+                if link and source:
                     node.links[name] = link
-                    output = (nodes[link.node].class_type, link.slot)
-                    if output not in output_types:
-                        output_types[output] = _known(types.output_type(*output))
-                    kind = output_types[output]
-                if kind is None:
-                    key = (node.class_type, name)
-                    if key not in input_types:
-                        input_types[key] = _known(types.input_type(*key))
-                    kind = input_types[key]
+                kind = known_types.of_input(node, name) or (known_types.of_output(source, link) if link else None)
                 if kind:
                     node.types[name] = kind
         for node in nodes.values():
