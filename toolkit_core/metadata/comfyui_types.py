@@ -29,6 +29,8 @@ _DRAWN_TYPES = frozenset(
     )
 )
 """Types that have a widget in the frontend. IMAGECOMPARE has one, too, but keeps no value."""
+_UNCOUNTED = (AUTOGROW, "LOAD_3D", "LOAD_3D_ADVANCED")
+"""As many widgets as are linked, or buttons of the editor's own before the widget."""
 _MAX_DEPTH = 8
 """How deep dynamic inputs lie in each other; ComfyUI's own go three deep."""
 
@@ -165,8 +167,8 @@ def _names(inputs: Collection[Input], values: Sequence[Any]) -> tuple[str | None
     pending = [(found, "") for found in reversed(list(inputs))]
     while pending:
         found, prefix = pending.pop()
-        if found.type == AUTOGROW and any(inner.values for inner in found.inner.get("", ())):
-            break  # how many there are is not known, so neither is what follows
+        if found.type in _UNCOUNTED and (found.values or any(inner.values for inner in found.inner.get("", ()))):
+            break  # how many values there are is not known, so neither is what follows
         if not found.values:
             continue
         name = prefix + found.name

@@ -42,13 +42,17 @@ _SUBGRAPH_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 
 class _Place(NamedTuple):
-    """An input or output of a node on the way back along a link; `type` is what the link's end takes."""
+    """An input or output of a node on the way back along a link.
+
+    `type` is what the link's end takes. `is_outside`: the way led out of a subgraph, through its host.
+    """
 
     side: Literal["input", "output"]
     scope: Scope
     node: WorkflowNode
     slot: int
-    type: str | None
+    type: str | None = None
+    is_outside: bool = False
 
 
 class _Source(NamedTuple):
@@ -92,7 +96,7 @@ class _Conversion:
         inputs = {**self._values_of(node), **self._overridden(scope, node)}
         wrapped = {name: _wrapped(value) for name, value in inputs.items()}
         for slot, socket in enumerate(node.inputs):
-            source = self._source(_Place("input", scope, node, slot, None)) if socket.name else _NOTHING
+            source = self._source(_Place("input", scope, node, slot)) if socket.name else _NOTHING
             if source.link is not None:
                 wrapped[socket.name] = source.link
             elif source.value is not None:
@@ -135,7 +139,7 @@ class _Conversion:
         origin = scope.graph.nodes.get(link.origin)
         if origin is None:
             return _NOTHING
-        return _Place("output", scope, origin, link.origin_slot, place.type or socket.type)
+        return place._replace(side="output", node=origin, slot=link.origin_slot, type=place.type or socket.type)
 
     def _at_host(self, scope: Scope, slot: int) -> _Place | _Source:
         """A subgraph's input: what is linked to it outside, or the value of the widget that it stands for."""
@@ -144,27 +148,30 @@ class _Conversion:
         name = scope.graph.inputs[slot]
         outside = scope.host.slots.get(name)
         if outside is not None and scope.outer.graph.link(scope.host.inputs[outside]):
-            return _Place("input", scope.outer, scope.host, outside, None)
+            return _Place("input", scope.outer, scope.host, outside, is_outside=True)
         value = self._promoted[scope].by_input.get(name)
         if value is None:
             value = self._first_value(scope, slot)
         return _Source(value=value)
 
     def _first_value(self, scope: Scope, slot: int) -> Any:
-        """The widget's value of the first node that a subgraph's input leads to, which counts for all of them."""
-        for _ in range(scope.depth + len(self._scopes)):
-            node, socket = next(iter(scope.graph.consumers.get(slot, ())), (None, None))
-            if node is None or socket is None:
-                return None
-            inner = scope.children.get(node.id)
-            if inner is None:
-                return self._values_of(node).get(socket.widget or socket.name)
-            if socket.name not in inner.graph.slots:
-                return None
-            value = self._promoted[inner].by_input.get(socket.name)
-            if value is not None:
-                return value
-            scope, slot = inner, inner.graph.slots[socket.name]
+        """The value of the first widget that a subgraph's input leads to, which counts for all of them."""
+        pending = [(scope, slot)]
+        seen = set(pending)
+        while pending:
+            current, index = pending.pop()
+            deeper: list[tuple[Scope, int]] = []
+            for node, socket in current.graph.consumers.get(index, ()):
+                inner = current.children.get(node.id)
+                if inner is None:
+                    value = self._values_of(node).get(socket.widget or socket.name)
+                else:
+                    value = self._promoted[inner].by_input.get(socket.name)
+                    deeper += [(inner, inner.graph.slots[socket.name])] if socket.name in inner.graph.slots else []
+                if value is not None:
+                    return value
+            pending += [place for place in reversed(deeper) if place not in seen]
+            seen.update(deeper)
         return None
 
     def _before_output(self, place: _Place) -> _Place | _Source:
@@ -176,9 +183,9 @@ class _Conversion:
             return _NOTHING if index is None else place._replace(side="input", slot=index, type=None)
         inner = scope.children.get(node.id)
         if inner:
-            return self._at_result(inner, slot, place.type)
-        if node.class_type == _PRIMITIVE:
-            return _Source(value=node.first_value)
+            return self._at_result(place, inner)
+        if node.class_type == _PRIMITIVE:  # it sets the widget that it is linked to, which is the host's own outside
+            return _NOTHING if place.is_outside else _Source(value=node.first_value)
         if node.class_type in _GETTERS:
             return _at_setter(place)
         if node.class_type in _REROUTES:
@@ -187,15 +194,15 @@ class _Conversion:
             return _NOTHING
         return _Source(link=[scope.id_of(node), slot])
 
-    def _at_result(self, inner: Scope, slot: int, wanted: str | None) -> _Place | _Source:
+    def _at_result(self, place: _Place, inner: Scope) -> _Place | _Source:
         """A subgraph's output: what is linked to it inside."""
-        link = inner.graph.results.get(slot)
+        link = inner.graph.results.get(place.slot)
         if link is None:
             return _NOTHING
         if link.origin == inner.graph.input_id:
             return self._at_host(inner, link.origin_slot)
         origin = inner.graph.nodes.get(link.origin)
-        return _Place("output", inner, origin, link.origin_slot, wanted) if origin else _NOTHING
+        return place._replace(scope=inner, node=origin, slot=link.origin_slot) if origin else _NOTHING
 
 
 class _Promoted(NamedTuple):
@@ -248,7 +255,7 @@ def _at_setter(place: _Place) -> _Place | _Source:
     for scope in place.scope.outward() if isinstance(name, str) else ():
         setter = scope.graph.setters.get(name)
         if setter and setter.inputs:
-            return _Place("input", scope, setter, 0, place.type)
+            return place._replace(side="input", scope=scope, node=setter, slot=0)
     return _NOTHING
 
 

@@ -85,6 +85,12 @@ class WorkflowGraph:
         self.inputs = [socket.name for socket in _sockets(raw.get("inputs"))]
         self.slots = {name: slot for slot, name in reversed(list(enumerate(self.inputs)))}
         self.input_id = _border_id(raw.get("inputNode"), _SUBGRAPH_INPUT)
+        self._input_links = [
+            link_id
+            for socket in _list(raw.get("inputs"))[:MAX_SOCKETS]
+            for value in _list(_mapping(socket).get("linkIds"))
+            if (link_id := _id(value)) is not None
+        ]
         self._output_id = _border_id(raw.get("outputNode"), _SUBGRAPH_OUTPUT)
         for link in _ue_links(raw):
             self._connect(link)
@@ -111,13 +117,13 @@ class WorkflowGraph:
 
     @cached_property
     def consumers(self) -> dict[int, list[tuple[WorkflowNode, Socket]]]:
-        """The inputs that are linked to a subgraph's inputs, by slot."""
+        """The inputs that are linked to a subgraph's inputs, by slot, in the order in which they were linked."""
         found: dict[int, list[tuple[WorkflowNode, Socket]]] = {}
-        for node in self.nodes.values():
-            for socket in node.inputs:
-                link = self.link(socket)
-                if link and link.origin == self.input_id:
-                    found.setdefault(link.origin_slot, []).append((node, socket))
+        ends = {socket.link: (node, socket) for node in self.nodes.values() for socket in node.inputs}
+        for link_id in dict.fromkeys((*self._input_links, *self.links)):
+            link = self.links.get(link_id)
+            if link and link.origin == self.input_id and link_id in ends:
+                found.setdefault(link.origin_slot, []).append(ends[link_id])
         return found
 
     @cached_property
