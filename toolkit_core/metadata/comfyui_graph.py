@@ -12,14 +12,25 @@ from typing import Any, NamedTuple
 
 from .comfyui_node import Link, Node, Origin, as_link
 from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
-from .comfyui_sockets import CONDITIONING_TYPES, SAMPLED_TYPES, Role, carries_value, is_pipe, is_sampler, role_of
+from .comfyui_sockets import (
+    CONDITIONING_TYPES,
+    MADE_TYPES,
+    SAMPLED_TYPES,
+    Role,
+    carries_value,
+    generates,
+    is_pipe,
+    is_sampler,
+    role_of,
+)
 from .comfyui_switches import infer_switch
 from .comfyui_types import NodeTypes
 from .comfyui_values import MAX_TEXT
 from .values import parse_json
 
 _MAX_CHARACTERS = 16 * MAX_TEXT
-_TEXT_NAMES = ("text", "string", "value", "prompt", "populated_text", "result", "caption")
+_NUMBERS = ("INT", "FLOAT", "BOOLEAN")
+_TEXT_NAMES = ("populated_text", "text", "string", "value", "prompt", "result", "caption")
 _NUMBER_NAMES = ("value", "seed", "noise_seed", "number", "int", "float", "Number", "Value")
 _ALIASES = {
     "seed": ("noise_seed",),
@@ -243,7 +254,10 @@ class Graph:
     def _evaluate(self, node: Node, values: Mapping[str, Any], question: _Question) -> Any:
         switch = SWITCHES.get(node.class_type) or infer_switch(node)
         if switch is None:
-            return _evaluate(node, values, question)
+            kinds = list(self._output_types(node.class_type))
+            kind = kinds[question.link.slot] if 0 <= question.link.slot < len(kinds) else None
+            is_made = node.class_type not in VALUES and any(other in MADE_TYPES for other in kinds)
+            return None if is_made else _evaluate(node, values, question, kind)
         chosen = self._chosen.get(node.id) or switch(values)
         return next((values[name] for name in chosen if name in values), None)
 
@@ -310,8 +324,8 @@ def _unwrap(value: Any) -> Any:
     return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
-def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any:
-    """What a node gives: by the table, else the one widget or input that fits the question."""
+def _evaluate(node: Node, values: Mapping[str, Any], question: _Question, kind: str | None) -> Any:
+    """What a node gives: by the table, else the one widget or input that fits the question and the output's type."""
     if node.class_type in VALUES:
         outputs = VALUES[node.class_type]
         if callable(outputs):
@@ -320,7 +334,13 @@ def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any
         return outputs[slot](values) if 0 <= slot < len(outputs) else None
     if not carries_value(node):
         return None
-    fitting = {name: value for name, value in values.items() if _fits(value, question.wanted)}
+    if question.wanted is str and (kind in _NUMBERS or (generates(node) and "populated_text" not in values)):
+        return None
+    fitting = {
+        name: value
+        for name, value in values.items()
+        if _fits(value, question.wanted, kind) and not (question.wanted is str and node.types.get(name) == "COMBO")
+    }
     if question.role:
         sided = [name for name in fitting if role_of(name) == question.role]
         if sided:
@@ -332,7 +352,7 @@ def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any
     return next(iter(fitting.values())) if len(fitting) == 1 else None
 
 
-def _fits(value: Any, wanted: type) -> bool:
+def _fits(value: Any, wanted: type, kind: str | None) -> bool:
     if wanted is str:
         return isinstance(value, str)
-    return isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    return isinstance(value, (int, float) if kind in _NUMBERS else (int, float, str)) and not isinstance(value, bool)

@@ -39,6 +39,9 @@ _MODEL = re.compile(
 )
 _VAE = re.compile(r"^(vae|optional_vae|vae_opt|vae_override)(_?\d*)$", re.IGNORECASE)
 _OVERRIDE = re.compile(r"override|optional", re.IGNORECASE)
+_GENERATES = re.compile(
+    r"^(seed|temperature|top_p|top_k|max_(new_)?tokens|max_length|num_beams|api_?key)$", re.IGNORECASE
+)
 _SEEDS = ("seed", "noise_seed")
 _SAMPLING = ("steps", "sigmas", "sampler", "sampler_name", "scheduler", "denoise")
 _CFG = ("cfg", "cfg_conds", "cfg_scale", "video_cfg", "true_gs")
@@ -50,6 +53,7 @@ PIPE_TYPES = frozenset(("PIPE_LINE", "PIPE_LINE_SDXL", "BASIC_PIPE", "DETAILER_P
     "RGTHREE_CONTEXT",
     "RGTHREE_DYNAMIC_CONTEXT",
 }
+MADE_TYPES = frozenset(("IMAGE", "VIDEO", "AUDIO"))
 SAMPLED_TYPES = PIPE_TYPES | {"LATENT", "IMAGE", "VIDEO", "AUDIO", "*"}
 _VALUE_TYPES = frozenset(("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "SEED"))
 _PICTURE_TYPES = frozenset(("IMAGE", "LATENT", "VIDEO", "MASK"))
@@ -94,6 +98,11 @@ def carries_value(node: Node) -> bool:
         node.types[name] not in _NO_VALUE if name in node.types else not _OTHER_NAMES.search(name)
         for name in node.links
     )
+
+
+def generates(node: Node) -> bool:
+    """Whether a node's text is of a language model's or of chance's making."""
+    return any(_GENERATES.match(name.rpartition(".")[2]) for name in node.inputs)
 
 
 def is_pipe(node: Node, name: str) -> bool:
