@@ -41,7 +41,7 @@ _ALIASES = {
     "negative": ("neg",),
 }
 _WRAPPERS = ("prompt", "output", "workflow_api")
-_MAX_WRAPPERS = 3
+_MAX_WRAPPERS = 4
 _MAX_SLOTS = 64
 
 
