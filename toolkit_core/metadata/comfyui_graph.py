@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .comfyui_node import Link, Node, Origin, as_link
 from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
+from .comfyui_semantics import Conditioning
 from .comfyui_sockets import (
     CONDITIONING_TYPES,
     MADE_TYPES,
@@ -19,6 +20,7 @@ from .comfyui_sockets import (
     Role,
     carries_value,
     generates,
+    infer_conditioning,
     is_pipe,
     is_sampler,
     role_of,
@@ -43,6 +45,8 @@ _ALIASES = {
 _WRAPPERS = ("prompt", "output", "workflow_api")
 _MAX_WRAPPERS = 4
 _MAX_SLOTS = 64
+_MAX_PIPE_STEPS = 50_000
+"""How far all questions together may follow pipes: each could go through the whole of a graph."""
 
 
 class _Question(NamedTuple):
@@ -88,6 +92,8 @@ class Graph:
         self._samplers: dict[str, bool] = {}
         self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
+        self._pipe_steps_left = _MAX_PIPE_STEPS
+        self._conditionings: dict[tuple[str, Role], Conditioning] = {}
         known_types = _KnownTypes(types)
         for node in nodes.values():
             for name, value in node.inputs.items():
@@ -146,6 +152,12 @@ class Graph:
         """Whether it only passes its one input on."""
         return len(node.links) == 1 and (len(node.inputs) == 1 or node.class_type in SWITCHES)
 
+    def conditioning(self, node: Node, role: Role) -> Conditioning:
+        """What a node's conditioning of one side is made of, by its sockets."""
+        if (node.id, role) not in self._conditionings:
+            self._conditionings[node.id, role] = infer_conditioning(node, role)
+        return self._conditionings[node.id, role]
+
     def conditioning_slots(self, node: Node) -> list[int]:
         """Which outputs of its class are CONDITIONING; none where the types are not known."""
         if node.class_type not in self._conditioning_slots:
@@ -170,10 +182,11 @@ class Graph:
         """The node, and those that filled the pipes it takes, those first that count more; each once."""
         pending = [node]
         seen: set[str] = set()
-        while pending:
+        while pending and self._pipe_steps_left > 0:
             node = pending.pop()
             if node.id in seen:
                 continue
+            self._pipe_steps_left -= 1
             seen.add(node.id)
             yield node
             passed = node.links if self.is_reroute(node) else [name for name in node.links if is_pipe(node, name)]
@@ -272,7 +285,9 @@ class Graph:
         if field:
             return {field: node.links[field]} if field in node.links else {}
         is_transparent = node.class_type in VALUES or node.class_type in SWITCHES or carries_value(node)
-        return node.links if is_transparent else {}
+        if not is_transparent:
+            return {}
+        return {name: link for name, link in node.links.items() if not is_pipe(node, name)}
 
 
 def parse_graph(prompt: Any, types: NodeTypes | None = None) -> Graph | None:

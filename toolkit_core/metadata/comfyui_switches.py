@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from .comfyui_node import Node
@@ -16,6 +16,7 @@ _CLASS = re.compile(r"switch|if.?else|index.?select|mux", re.IGNORECASE)
 _NUMBERS = ("select", "index", "input", "Input", "selector", "input_selector")
 _TRUTHS = ("boolean", "switch", "condition", "cond", "value", "evaluate", "bool")
 _SIDES = (("on_true", "on_false"), ("if_true", "if_false"), ("tt_value", "ff_value"))
+_MAX_CLASS = 200
 _LAST_NUMBER = re.compile(r"(\d{1,9})$")
 
 
@@ -41,7 +42,7 @@ def last_first(prefix: str) -> Switch:
 
 def infer_switch(node: Node) -> Switch | None:
     """How a switch of unknown class chooses, by the names of its inputs; None where it is none, or can't be known."""
-    if not _CLASS.search(node.class_type):
+    if len(node.class_type) > _MAX_CLASS or not _is_switch(node.class_type):
         return None
     truth = next((name for name in _TRUTHS if name in node.inputs), None)
     sides = next((sides for sides in _SIDES if any(side in node.inputs for side in sides)), None)
@@ -51,6 +52,11 @@ def infer_switch(node: Node) -> Switch | None:
         return partial(_lettered, truth)
     number = next((name for name in _NUMBERS if name in node.inputs), None)
     return by_number(number) if number else None
+
+
+@lru_cache(maxsize=2**10)
+def _is_switch(class_type: str) -> bool:
+    return bool(_CLASS.search(class_type))
 
 
 def _numbered(values: Mapping[str, Any], number: Any) -> list[str]:
