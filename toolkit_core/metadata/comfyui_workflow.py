@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from .comfyui_types import NodeTypes
 from .comfyui_widgets import widget_values
-from .comfyui_workflow_graph import BYPASSED, MUTED, Scope, WorkflowNode, read_scopes
+from .comfyui_workflow_graph import ANY, BYPASSED, MAX_SOCKETS, MUTED, Scope, WorkflowNode, read_scopes, types_of
 
 _REROUTES = ("Reroute", "Reroute (rgthree)")
 _GETTERS = ("GetNode", "easy getNode")
@@ -80,6 +80,7 @@ class _Conversion:
         self._types = types
         self._values: dict[WorkflowNode, dict[str, Any]] = {}
         self._sources: dict[_Place, _Source] = {}
+        self._bypasses: dict[tuple[WorkflowNode, int, str], int | None] = {}
         self._promoted: dict[Scope, _Promoted] = {}
         for scope in scopes:
             if scope.host and scope.outer:
@@ -179,7 +180,7 @@ class _Conversion:
         if node.mode == MUTED:
             return _NOTHING
         if node.mode == BYPASSED:
-            index = _bypass(node, slot, place.type or "*")
+            index = self._bypass(node, min(slot, MAX_SOCKETS), place.type or ANY)
             return _NOTHING if index is None else place._replace(side="input", slot=index, type=None)
         inner = scope.children.get(node.id)
         if inner:
@@ -193,6 +194,12 @@ class _Conversion:
         if not _runs(scope, node):
             return _NOTHING
         return _Source(link=[scope.id_of(node), slot])
+
+    def _bypass(self, node: WorkflowNode, slot: int, wanted: str) -> int | None:
+        asked = (node, slot, wanted)
+        if asked not in self._bypasses:
+            self._bypasses[asked] = _bypass(node, slot, wanted)
+        return self._bypasses[asked]
 
     def _at_result(self, place: _Place, inner: Scope) -> _Place | _Source:
         """A subgraph's output: what is linked to it inside."""
@@ -225,17 +232,16 @@ def _wrapped(value: Any) -> Any:
 
 def _bypass(node: WorkflowNode, slot: int, wanted: str) -> int | None:
     """The input that a bypassed node passes on to an output: of the same slot, else of the same type."""
-    inputs = [index for index, socket in enumerate(node.inputs) if socket.widget is None]
-    inputs += [index for index, socket in enumerate(node.inputs) if socket.widget is not None]
+    inputs = node.sockets_then_widgets
     if not inputs:
         return None
-    if wanted in ("*", ""):
+    if wanted in (ANY, ""):
         return inputs[slot] if 0 <= slot < len(inputs) else inputs[0]
-    given = node.outputs[slot].type if 0 <= slot < len(node.outputs) else "*"
+    given = types_of(node.outputs[slot].type if 0 <= slot < len(node.outputs) else ANY)
+    taken = types_of(wanted)
 
     def fits(index: int) -> bool:
-        kind = node.inputs[index].type
-        return _compatible(kind, given) and _compatible(kind, wanted)
+        return _compatible(node.input_types[index], given) and _compatible(node.input_types[index], taken)
 
     if 0 <= slot < len(inputs) and fits(inputs[slot]):
         return inputs[slot]
@@ -243,10 +249,9 @@ def _bypass(node: WorkflowNode, slot: int, wanted: str) -> int | None:
     return exact if exact is not None else next(filter(fits, inputs), None)
 
 
-def _compatible(one: str, other: str) -> bool:
-    """Whether sockets of these types connect: the same type, one of several, or any."""
-    kinds, others = one.lower().split(","), other.lower().split(",")
-    return bool(set(kinds) & set(others)) or not {"*", "", "0"}.isdisjoint((*kinds, *others))
+def _compatible(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether sockets connect: they have a type in common, or one takes any."""
+    return not one.isdisjoint(other) or ANY in one or ANY in other
 
 
 def _at_setter(place: _Place) -> _Place | _Source:

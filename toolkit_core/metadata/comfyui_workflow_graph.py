@@ -14,6 +14,7 @@ from .comfyui_group_nodes import group_definition
 
 MUTED = 2
 BYPASSED = 4
+ANY = "*"
 MAX_SIZE = 200_000
 """How many nodes, sockets and values all instances together may have; subgraphs in subgraphs multiply."""
 MAX_DEPTH = 32
@@ -68,6 +69,15 @@ class WorkflowNode:
     def slots(self) -> dict[str, int]:
         """The slots of its inputs by name; the first of a name counts."""
         return {socket.name: slot for slot, socket in reversed(list(enumerate(self.inputs)))}
+
+    @cached_property
+    def sockets_then_widgets(self) -> list[int]:
+        """The slots of its inputs as the editor orders them."""
+        return sorted(range(len(self.inputs)), key=lambda slot: self.inputs[slot].widget is not None)
+
+    @cached_property
+    def input_types(self) -> list[frozenset[str]]:
+        return [types_of(socket.type) for socket in self.inputs]
 
     @property
     def first_value(self) -> Any:
@@ -164,6 +174,11 @@ class Scope:
         while scope:
             yield scope
             scope = scope.outer
+
+
+def types_of(kind: str) -> frozenset[str]:
+    """The types of a socket, which may be one of several."""
+    return frozenset(ANY if name in ("", "0") else name for name in kind.lower().split(","))
 
 
 def read_scopes(workflow: Any) -> list[Scope]:
