@@ -25,7 +25,7 @@ from .comfyui_sockets import (
     is_sampler,
     role_of,
 )
-from .comfyui_switches import infer_switch
+from .comfyui_switches import CHOOSERS, infer_switch
 from .comfyui_types import NodeTypes
 from .comfyui_values import MAX_TEXT
 from .values import parse_json
@@ -119,9 +119,8 @@ class Graph:
             node.links = {name: node.links[name] for name in chosen if name in node.links}
 
     def _nearby(self, node: Node, name: str) -> Any:
-        """A literal, or the value of the primitive that is linked there; of other links, the link."""
-        link = node.links.get(name)
-        return self.nodes[link.node].inputs.get("value", link) if link else node.inputs[name]
+        """What a switch is told, through links, None where only a run could know it; of other links, the link."""
+        return node.links[name] if name in node.links and name not in CHOOSERS else self.value(node, name)
 
     def is_sampler(self, node: Node) -> bool:
         if node.id not in self._samplers:

@@ -15,6 +15,8 @@ Switch = Callable[[Mapping[str, Any]], Sequence[str]]
 _CLASS = re.compile(r"switch|if.?else|index.?select|mux", re.IGNORECASE)
 _NUMBERS = ("select", "index", "input", "Input", "selector", "input_selector")
 _TRUTHS = ("boolean", "switch", "condition", "cond", "value", "evaluate", "bool")
+CHOOSERS = frozenset((*_NUMBERS, *_TRUTHS))
+"""The inputs that say what a switch passes on."""
 _SIDES = (("on_true", "on_false"), ("if_true", "if_false"), ("tt_value", "ff_value"))
 _MAX_CLASS = 200
 _LAST_NUMBER = re.compile(r"(\d{1,9})$")
@@ -22,7 +24,7 @@ _LAST_NUMBER = re.compile(r"(\d{1,9})$")
 
 def by_truth(chooser: str, on_true: str, on_false: str) -> Switch:
     """Passes on one of two inputs, as a yes or no says."""
-    return lambda values: (on_true if values.get(chooser) else on_false,)
+    return partial(_as_said, chooser, on_true, on_false)
 
 
 def by_number(chooser: str) -> Switch:
@@ -59,6 +61,11 @@ def _is_switch(class_type: str) -> bool:
     return bool(_CLASS.search(class_type))
 
 
+def _as_said(chooser: str, on_true: str, on_false: str, values: Mapping[str, Any]) -> list[str]:
+    said = values.get(chooser, False)
+    return [] if said is None else [on_true if said else on_false]
+
+
 def _numbered(values: Mapping[str, Any], number: Any) -> list[str]:
     if isinstance(number, bool) or not isinstance(number, int):
         return []
@@ -67,5 +74,5 @@ def _numbered(values: Mapping[str, Any], number: Any) -> list[str]:
 
 def _lettered(chooser: str, values: Mapping[str, Any]) -> list[str]:
     """The inputs of side a where it is true, else those of side b."""
-    suffix = "_a" if values.get(chooser) else "_b"
-    return [name for name in values if name.endswith(suffix)]
+    said = values.get(chooser)
+    return [] if said is None else [name for name in values if name.endswith("_a" if said else "_b")]
