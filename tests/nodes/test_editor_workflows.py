@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from toolkit_core.metadata import comfyui_types
 from toolkit_core.metadata.comfyui_types import NodeTypes
 from toolkit_core.metadata.comfyui_workflow import prompt_of_workflow
 
 Prompt = dict[str, dict[str, Any]]
 
+TABLE = Path(comfyui_types.__file__).with_name(comfyui_types.CORE_NODES)
 ALL = bool(os.environ.get("DIFFUSION_TOOLKIT_ALL_TEMPLATES"))
 ONE_OF = 40
 CONVERT = """async workflow => {
@@ -84,6 +86,23 @@ def test_prompts_of_templates_are_those_of_the_editor(editor: Any) -> None:
             differences += [f"{name}: {difference}" for difference in compare(theirs, ours, definitions)]
     assert not differences, "\n".join(differences)
     assert nodes > (3000 if ALL else 50)
+
+
+def test_the_table_says_what_comfyui_of_its_version_says(comfyui_source: Path, editor: Any) -> None:
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    if f'"{table["comfyui"]}"' not in (comfyui_source / "comfyui_version.py").read_text(encoding="utf-8"):
+        pytest.skip(f"the table is of ComfyUI {table['comfyui']}, another one is here")
+    _, definitions = editor
+    core, running = NodeTypes.core(), NodeTypes.from_object_info(definitions)
+    for class_type in table["nodes"].keys() & definitions.keys():
+        sockets = definitions[class_type]["input"]
+        for name in (*sockets.get("required", ()), *sockets.get("optional", ())):
+            assert core.input_type(class_type, name) == running.input_type(class_type, name), (class_type, name)
+        assert core.widgets(class_type) == running.widgets(class_type), class_type
+        slots = range(len(definitions[class_type]["output"]))
+        assert [core.output_type(class_type, slot) for slot in slots] == [
+            running.output_type(class_type, slot) for slot in slots
+        ], class_type
 
 
 def renumbers(workflow: Any) -> bool:

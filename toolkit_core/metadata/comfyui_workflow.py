@@ -7,6 +7,7 @@ of the packs whose nodes exist in the editor only: KJNodes, Easy Use, rgthree, U
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from .comfyui_types import NodeTypes
@@ -87,10 +88,9 @@ class _Conversion:
                 self._promoted[scope] = _promoted_values(scope, scope.host, self._promoted.get(scope.outer))
 
     def prompt(self) -> dict[str, dict[str, Any]]:
-        nodes = [(scope, node) for scope in self._scopes for node in scope.graph.nodes.values() if _runs(scope, node)]
         return {
             scope.id_of(node): {"class_type": node.class_type, "inputs": self._inputs(scope, node)}
-            for scope, node in nodes
+            for scope, node in _in_order(self._scopes)
         }
 
     def _inputs(self, scope: Scope, node: WorkflowNode) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class _Conversion:
         for slot, socket in enumerate(node.inputs):
             source = self._source(_Place("input", scope, node, slot)) if socket.name else _NOTHING
             if source.link is not None:
-                wrapped[socket.name] = source.link
+                wrapped[socket.name] = [*source.link]
             elif source.value is not None:
                 wrapped[socket.name] = _wrapped(source.value)
         return wrapped
@@ -223,6 +223,18 @@ def _runs(scope: Scope, node: WorkflowNode) -> bool:
     if not node.is_active or node.class_type in _EDITOR_ONLY or node.id in scope.children:
         return False
     return not _SUBGRAPH_ID.fullmatch(node.class_type)
+
+
+def _in_order(scopes: list[Scope]) -> Iterator[tuple[Scope, WorkflowNode]]:
+    """The nodes that run, those of a subgraph in the place of its host."""
+    pending = [(scope, node) for scope in scopes[:1] for node in reversed(scope.graph.nodes.values())]
+    while pending:
+        scope, node = pending.pop()
+        inner = scope.children.get(node.id)
+        if inner:
+            pending += [(inner, node) for node in reversed(inner.graph.nodes.values())]
+        elif _runs(scope, node):
+            yield scope, node
 
 
 def _wrapped(value: Any) -> Any:

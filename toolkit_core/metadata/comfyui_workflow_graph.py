@@ -293,7 +293,7 @@ def _slot(value: Any) -> int | None:
     """A slot's number, which some packs write as a text."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value):
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _border_id(raw: Any, default: str) -> str:
