@@ -289,6 +289,27 @@ def test_chains_of_5000_nodes_are_read_to_their_end(graph: Any, read_graph: Read
 
 
 @pytest.mark.timeout(60)  # a hang, not a speed: linear work takes a small part of a second
+def test_a_pipe_that_5000_nodes_hand_on_is_read_to_its_start(graph: Any, read_graph: Read) -> None:
+    parts = {"model": ["checkpoint", 0], "positive": ["yes", 0], "negative": ["no", 0]}
+    graph.add("first", "ToBasicPipe", **parts)
+    graph.add("out", "FromBasicPipe", basic_pipe=chain(graph, 5000, ["first", 0], "EditBasicPipe", "basic_pipe"))
+    graph.wire("sampler", model=["out", 0], positive=["out", 3], negative=["out", 4])
+    found = read_graph(graph.nodes)
+    assert (found.prompt, found.negative_prompt, found.model) == ("a red fox", "blurry", "base.safetensors")
+
+
+@pytest.mark.timeout(60)  # a hang, not a speed: following each pipe to its end would take many minutes
+def test_pipes_that_branch_again_and_again_end(graph: Any, read_graph: Read) -> None:
+    for index in range(3000):
+        pipes = {"basic_pipe": [f"p{index + 1}", 0], "other_pipe": [f"p{index * 7 % 3000}", 0]}
+        graph.add(f"p{index}", "NewPipe", **pipes, **{f"text {index}": [f"p{index * 13 % 3000}", 1]})
+    graph.wire("yes", text=["p0", 1])
+    graph.wire("sampler", seed=["p0", 2], model=["p0", 3])
+    found = read_graph(graph.nodes)
+    assert (found.prompt, found.negative_prompt, found.seed) == (None, "blurry", None)
+
+
+@pytest.mark.timeout(60)  # a hang, not a speed: linear work takes a small part of a second
 def test_thousands_of_passes_and_savers_are_read_to_their_end(graph: Any, read_graph: Read) -> None:
     first = graph.nodes["sampler"]["inputs"]
     graph.add("zero", "ConditioningZeroOut", conditioning=["yes", 0])

@@ -528,3 +528,16 @@ def test_a_switch_of_texts_that_are_widgets(chosen: int, expected: str, graph: A
     graph.add("switch", "easy textSwitch", input=["number", 0], text1="a hare", text2="a fox")
     graph.wire("yes", text=["switch", 0])
     assert read_graph(graph.nodes).prompt == expected
+
+
+def test_a_switch_is_told_through_other_nodes(graph: Any, read_graph: Read) -> None:
+    graph.add("yes or no", "PrimitiveBoolean", value=False)
+    graph.add("inner", "ComfySwitchNode", switch=["yes or no", 0], on_true=True, on_false=False)
+    graph.add("switch", "ComfySwitchNode", switch=["inner", 0], on_true=["no", 0], on_false=["yes", 0])
+    graph.wire("sampler", positive=["switch", 0])
+    assert read_graph(graph.nodes).prompt == "a red fox"
+    graph.add("inner", "RegexMatch", string="a", regex_pattern="b")
+    graph.add("text", "ComfySwitchNode", switch=["inner", 0], on_true="this", on_false="that")
+    graph.wire("yes", text=["text", 0])
+    graph.wire("sampler", positive=["yes", 0])
+    assert read_graph(graph.nodes).prompt is None

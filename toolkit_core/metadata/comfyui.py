@@ -12,12 +12,12 @@ from .comfyui_graph import Graph, parse_graph
 from .comfyui_model import Model, read_model
 from .comfyui_node import Link, Node, Origin
 from .comfyui_rules import Findings
-from .comfyui_sampler import chain, find_final_sampler, guiding, settings
+from .comfyui_sampler import chain, dotted, find_final_sampler, find_generator, guiding, prompt_widget, settings
 from .comfyui_sockets import Role, pipe_input
 from .comfyui_types import NodeType, NodeTypes
 from .comfyui_vae import read_vae
 from .comfyui_workflow import prompt_of_workflow
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, parse_json
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, parse_json
 
 GENERATOR = "ComfyUI"
 
@@ -35,7 +35,8 @@ def read_comfyui(texts: Keywords, node_types: NodeTypes | None = None) -> Metada
     workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
         types = running.otherwise(NodeTypes.from_workflow(workflow)).otherwise(NodeTypes.core())
-        graph = parse_graph(prompt_of_workflow(workflow, types), types)
+        known = running.otherwise(NodeTypes.core()).otherwise(types)
+        graph = parse_graph(prompt_of_workflow(workflow, types), known)
         parameters, rules = read_graph(graph) if graph else (GenerationParameters(generator=GENERATOR), {})
         return MetadataReading(parameters, f"ComfyUI workflow in {texts.where('workflow')}", rules)
     return None
@@ -57,10 +58,11 @@ def _types(texts: Keywords) -> NodeTypes:
 def read_graph(graph: Graph) -> tuple[GenerationParameters, dict[str, str]]:
     """The parameters of the final sampler, and by field the rule that found each."""
     final = find_final_sampler(graph)
-    if final is None:
-        return GenerationParameters(generator=GENERATOR), {}
-    sampler = final.sampler
     found = Findings(graph)
+    if final is None:
+        _add_generator(graph, found)
+        return GenerationParameters(generator=GENERATOR, **found.values), found.rules
+    sampler = final.sampler
     positive = _side(graph, [sampler], "positive")
     texts = positive
     if not texts.joined():
@@ -103,6 +105,22 @@ def _add_settings(graph: Graph, sampler: Node, found: Findings) -> None:
     ):
         if setting:
             found.add(field, read(setting[0]), setting[1])
+
+
+def _add_generator(graph: Graph, found: Findings) -> None:
+    """What a node says that makes a picture by itself, as those do that ask a service for it."""
+    node = find_generator(graph)
+    if node is None:
+        return
+    for field, name, read in (
+        ("prompt", prompt_widget(node), as_text),
+        ("negative_prompt", dotted(node, ("negative_prompt",)), as_text),
+        ("model", dotted(node, ("model", "model_name")), as_name),
+        ("seed", dotted(node, ("seed",)), lambda value: as_integer(value, MAX_SEED)),
+    ):
+        if name:
+            value = graph.text(node, name) if read is as_text else graph.value(node, name)
+            found.add(field, read(value), Origin(node, name))
 
 
 def _side(graph: Graph, samplers: Iterable[Node], role: Role) -> Texts:

@@ -10,7 +10,7 @@ from .comfyui_graph import Graph
 from .comfyui_node import Link, Node, Origin
 from .comfyui_nodes import CONDITIONING, PIPES, VALUES
 from .comfyui_semantics import Conditioning
-from .comfyui_sockets import Role, infer_conditioning, is_pipe, model_input, role_of
+from .comfyui_sockets import Role, is_pipe, model_input, role_of
 from .values import as_number
 
 _GUIDANCE_WIDGET = "guidance"
@@ -85,10 +85,10 @@ def _made_of(graph: Graph, link: Link, role: Role) -> tuple[Node, Role, Conditio
             return node, role, outputs[0]
         return node, role, outputs[link.slot] if 0 <= link.slot < len(outputs) else Conditioning()
     role = _role_of_output(graph, node, link.slot, role)
-    made = infer_conditioning(node, role)
+    made = graph.conditioning(node, role)
     if any(name in node.links and is_pipe(node, name) for name in made.inputs):
         for filled in graph.pipe(node):
-            inner = infer_conditioning(filled, role)
+            inner = graph.conditioning(filled, role)
             if inner.texts or any(not is_pipe(filled, name) for name in inner.inputs):
                 return filled, role, _of_output(node, link.slot, filled) or inner
         return node, role, Conditioning()

@@ -12,14 +12,27 @@ from typing import Any, NamedTuple
 
 from .comfyui_node import Link, Node, Origin, as_link
 from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
-from .comfyui_sockets import CONDITIONING_TYPES, SAMPLED_TYPES, Role, carries_value, is_pipe, is_sampler, role_of
-from .comfyui_switches import infer_switch
+from .comfyui_semantics import Conditioning
+from .comfyui_sockets import (
+    CONDITIONING_TYPES,
+    MADE_TYPES,
+    SAMPLED_TYPES,
+    Role,
+    carries_value,
+    generates,
+    infer_conditioning,
+    is_pipe,
+    is_sampler,
+    role_of,
+)
+from .comfyui_switches import CHOOSERS, infer_switch
 from .comfyui_types import NodeTypes
 from .comfyui_values import MAX_TEXT
 from .values import parse_json
 
 _MAX_CHARACTERS = 16 * MAX_TEXT
-_TEXT_NAMES = ("text", "string", "value", "prompt", "populated_text", "result", "caption")
+_NUMBERS = ("INT", "FLOAT", "BOOLEAN")
+_TEXT_NAMES = ("populated_text", "text", "string", "value", "prompt", "result", "caption")
 _NUMBER_NAMES = ("value", "seed", "noise_seed", "number", "int", "float", "Number", "Value")
 _ALIASES = {
     "seed": ("noise_seed",),
@@ -30,8 +43,10 @@ _ALIASES = {
     "negative": ("neg",),
 }
 _WRAPPERS = ("prompt", "output", "workflow_api")
-_MAX_WRAPPERS = 3
+_MAX_WRAPPERS = 4
 _MAX_SLOTS = 64
+_MAX_PIPE_STEPS = 50_000
+"""How far all questions together may follow pipes: each could go through the whole of a graph."""
 
 
 class _Question(NamedTuple):
@@ -41,6 +56,29 @@ class _Question(NamedTuple):
     name: str
     wanted: type
     role: Role | None
+
+
+class _KnownTypes:
+    """The types of sockets as far as they say something, each asked for once."""
+
+    def __init__(self, types: NodeTypes) -> None:
+        self._types = types
+        self._inputs: dict[tuple[str, str], str | None] = {}
+        self._outputs: dict[tuple[str, int], str | None] = {}
+
+    def of_input(self, node: Node, name: str) -> str | None:
+        key = (node.class_type, name)
+        if key not in self._inputs:
+            self._inputs[key] = _known(self._types.input_type(*key))
+        return self._inputs[key]
+
+    def of_output(self, node: Node | None, link: Link) -> str | None:
+        if node is None:
+            return None
+        key = (node.class_type, link.slot)
+        if key not in self._outputs:
+            self._outputs[key] = _known(self._types.output_type(*key))
+        return self._outputs[key]
 
 
 class Graph:
@@ -54,23 +92,16 @@ class Graph:
         self._samplers: dict[str, bool] = {}
         self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
-        input_types: dict[tuple[str, str], str | None] = {}
-        output_types: dict[tuple[str, int], str | None] = {}
+        self._pipe_steps_left = _MAX_PIPE_STEPS
+        self._conditionings: dict[tuple[str, Role], Conditioning] = {}
+        known_types = _KnownTypes(types)
         for node in nodes.values():
             for name, value in node.inputs.items():
                 link = as_link(value)
-                kind = None
-                if link and link.node in nodes:
+                source = nodes.get(link.node) if link else None
+                if link and source:
                     node.links[name] = link
-                    output = (nodes[link.node].class_type, link.slot)
-                    if output not in output_types:
-                        output_types[output] = _known(types.output_type(*output))
-                    kind = output_types[output]
-                if kind is None:
-                    key = (node.class_type, name)
-                    if key not in input_types:
-                        input_types[key] = _known(types.input_type(*key))
-                    kind = input_types[key]
+                kind = known_types.of_input(node, name) or (known_types.of_output(source, link) if link else None)
                 if kind:
                     node.types[name] = kind
         for node in nodes.values():
@@ -88,9 +119,8 @@ class Graph:
             node.links = {name: node.links[name] for name in chosen if name in node.links}
 
     def _nearby(self, node: Node, name: str) -> Any:
-        """A literal, or the value of the primitive that is linked there; of other links, the link."""
-        link = node.links.get(name)
-        return self.nodes[link.node].inputs.get("value", link) if link else node.inputs[name]
+        """What a switch is told, through links, None where only a run could know it; of other links, the link."""
+        return node.links[name] if name in node.links and name not in CHOOSERS else self.value(node, name)
 
     def is_sampler(self, node: Node) -> bool:
         if node.id not in self._samplers:
@@ -121,6 +151,12 @@ class Graph:
         """Whether it only passes its one input on."""
         return len(node.links) == 1 and (len(node.inputs) == 1 or node.class_type in SWITCHES)
 
+    def conditioning(self, node: Node, role: Role) -> Conditioning:
+        """What a node's conditioning of one side is made of, by its sockets."""
+        if (node.id, role) not in self._conditionings:
+            self._conditionings[node.id, role] = infer_conditioning(node, role)
+        return self._conditionings[node.id, role]
+
     def conditioning_slots(self, node: Node) -> list[int]:
         """Which outputs of its class are CONDITIONING; none where the types are not known."""
         if node.class_type not in self._conditioning_slots:
@@ -145,10 +181,11 @@ class Graph:
         """The node, and those that filled the pipes it takes, those first that count more; each once."""
         pending = [node]
         seen: set[str] = set()
-        while pending:
+        while pending and self._pipe_steps_left > 0:
             node = pending.pop()
             if node.id in seen:
                 continue
+            self._pipe_steps_left -= 1
             seen.add(node.id)
             yield node
             passed = node.links if self.is_reroute(node) else [name for name in node.links if is_pipe(node, name)]
@@ -229,7 +266,10 @@ class Graph:
     def _evaluate(self, node: Node, values: Mapping[str, Any], question: _Question) -> Any:
         switch = SWITCHES.get(node.class_type) or infer_switch(node)
         if switch is None:
-            return _evaluate(node, values, question)
+            kinds = list(self._output_types(node.class_type))
+            kind = kinds[question.link.slot] if 0 <= question.link.slot < len(kinds) else None
+            is_made = node.class_type not in VALUES and any(other in MADE_TYPES for other in kinds)
+            return None if is_made else _evaluate(node, values, question, kind)
         chosen = self._chosen.get(node.id) or switch(values)
         return next((values[name] for name in chosen if name in values), None)
 
@@ -244,7 +284,9 @@ class Graph:
         if field:
             return {field: node.links[field]} if field in node.links else {}
         is_transparent = node.class_type in VALUES or node.class_type in SWITCHES or carries_value(node)
-        return node.links if is_transparent else {}
+        if not is_transparent:
+            return {}
+        return {name: link for name, link in node.links.items() if not is_pipe(node, name)}
 
 
 def parse_graph(prompt: Any, types: NodeTypes | None = None) -> Graph | None:
@@ -296,8 +338,8 @@ def _unwrap(value: Any) -> Any:
     return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 
-def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any:
-    """What a node gives: by the table, else the one widget or input that fits the question."""
+def _evaluate(node: Node, values: Mapping[str, Any], question: _Question, kind: str | None) -> Any:
+    """What a node gives: by the table, else the one widget or input that fits the question and the output's type."""
     if node.class_type in VALUES:
         outputs = VALUES[node.class_type]
         if callable(outputs):
@@ -306,7 +348,13 @@ def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any
         return outputs[slot](values) if 0 <= slot < len(outputs) else None
     if not carries_value(node):
         return None
-    fitting = {name: value for name, value in values.items() if _fits(value, question.wanted)}
+    if question.wanted is str and (kind in _NUMBERS or (generates(node) and "populated_text" not in values)):
+        return None
+    fitting = {
+        name: value
+        for name, value in values.items()
+        if _fits(value, question.wanted, kind) and not (question.wanted is str and node.types.get(name) == "COMBO")
+    }
     if question.role:
         sided = [name for name in fitting if role_of(name) == question.role]
         if sided:
@@ -318,7 +366,7 @@ def _evaluate(node: Node, values: Mapping[str, Any], question: _Question) -> Any
     return next(iter(fitting.values())) if len(fitting) == 1 else None
 
 
-def _fits(value: Any, wanted: type) -> bool:
+def _fits(value: Any, wanted: type, kind: str | None) -> bool:
     if wanted is str:
         return isinstance(value, str)
-    return isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    return isinstance(value, (int, float) if kind in _NUMBERS else (int, float, str)) and not isinstance(value, bool)

@@ -254,7 +254,9 @@ VALUES: dict[str, Value | tuple[Value, ...]] = {
     "PrimitiveBoolean": widget("value"),
     "SeedNode": widget("seed"),
     "PreviewAny": widget("source"),
+    "ComfyMathExpression": unknown,
     "ComfyNumberConvert": unknown,
+    "CustomCombo": outputs("choice", None),
     "StringConcatenate": joined("string_a", "string_b", default=""),
     "StringReplace": replaced("string", ("find", "replace")),
     "StringTrim": trimmed,
@@ -266,6 +268,9 @@ VALUES: dict[str, Value | tuple[Value, ...]] = {
     "JsonExtractString": extracted_from_json,
     "TextGenerate": unknown,
     "TextGenerateLTX2Prompt": unknown,
+    "TextToLowercase": unknown,
+    "TextToUppercase": unknown,
+    "TruncateText": unknown,
     "Text Concatenate": joined(
         "text_a", "text_b", "text_c", "text_d", default=", ", skip_empty=True, strip="clean_whitespace"
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from .comfyui_graph import Graph
@@ -16,6 +16,10 @@ _PICTURE_INPUT = re.compile(r"^(image|images|pixels|frames|video|videos)(_?\d*)$
 _PREVIEW = re.compile(r"preview|display|compare", re.IGNORECASE)
 _SAVER = re.compile(r"save|combine|output|send", re.IGNORECASE)
 _PICTURE_TYPES = ("IMAGE", "VIDEO")
+
+
+_SEEDS = ("seed",)
+_PROMPTS = ("prompt", "positive_prompt", "text_prompt")
 
 
 class Final(NamedTuple):
@@ -31,20 +35,33 @@ def find_final_sampler(graph: Graph) -> Final | None:
     Savers of pictures count before other ends of the graph, and those before previews. A sampler that another candidate
     builds on is a first pass and no candidate; of several that are left, the nearest to its saver counts.
     """
-    consumed = {link.node for node in graph.nodes.values() for link in node.links.values()}
-    ends: list[list[Node]] = [[], [], []]
-    for node in graph.nodes.values():
-        shows = bool(_PREVIEW.search(node.class_type))
-        if not shows and _SAVER.search(node.class_type) and _takes_picture(node):
-            ends[0].append(node)
-        elif node.id not in consumed or shows:
-            ends[2 if shows else 1].append(node)
-    for group in ends:
+    for group in _ends(graph):
         last = _without_first_passes(graph, _samplers_before(graph, group))
         if last:
             return Final(last[0], group)
     last = _without_first_passes(graph, [node for node in graph.nodes.values() if graph.is_sampler(node)])
     return Final(last[0], []) if last else None
+
+
+def find_generator(graph: Graph) -> Node | None:
+    """In a graph without a sampler, the node before the saver that makes a picture of a prompt by itself.
+
+    It has a seed, or takes no picture: others only work on one, as those that cut out what a prompt names.
+    """
+    for group in _ends(graph):
+        for node in graph.upstream(group, may_carry_picture):
+            if prompt_widget(node) and (dotted(node, _SEEDS) or not _takes_picture(node)):
+                return node
+    return None
+
+
+def prompt_widget(node: Node) -> str | None:
+    return dotted(node, _PROMPTS)
+
+
+def dotted(node: Node, names: Sequence[str]) -> str | None:
+    """An input of one of these names, also inside of a choice, as in "model.prompt"."""
+    return next((name for name in node.inputs if name.rpartition(".")[2] in names), None)
 
 
 def guiding(graph: Graph, sampler: Node) -> tuple[Guidance, Node]:
@@ -84,6 +101,19 @@ def source(graph: Graph, sampler: Node, socket: str) -> Node | None:
 
 def _filled(graph: Graph, node: Node) -> Iterator[Node]:
     return graph.pipe(node) if any(is_pipe(node, name) for name in node.links) else iter((node,))
+
+
+def _ends(graph: Graph) -> list[list[Node]]:
+    """The savers of pictures, other ends of the graph, and previews."""
+    consumed = {link.node for node in graph.nodes.values() for link in node.links.values()}
+    ends: list[list[Node]] = [[], [], []]
+    for node in graph.nodes.values():
+        shows = bool(_PREVIEW.search(node.class_type))
+        if not shows and _SAVER.search(node.class_type) and _takes_picture(node):
+            ends[0].append(node)
+        elif node.id not in consumed or shows:
+            ends[2 if shows else 1].append(node)
+    return ends
 
 
 def _takes_picture(node: Node) -> bool:

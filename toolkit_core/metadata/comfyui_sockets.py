@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from .comfyui_node import Node
@@ -39,6 +40,10 @@ _MODEL = re.compile(
 )
 _VAE = re.compile(r"^(vae|optional_vae|vae_opt|vae_override)(_?\d*)$", re.IGNORECASE)
 _OVERRIDE = re.compile(r"override|optional", re.IGNORECASE)
+_GENERATES = re.compile(
+    r"^(seed|temperature|top_p|top_k|max_(new_)?tokens|max_length|num_beams|api_?key)$", re.IGNORECASE
+)
+_MAX_NAME = 200
 _SEEDS = ("seed", "noise_seed")
 _SAMPLING = ("steps", "sigmas", "sampler", "sampler_name", "scheduler", "denoise")
 _CFG = ("cfg", "cfg_conds", "cfg_scale", "video_cfg", "true_gs")
@@ -50,6 +55,7 @@ PIPE_TYPES = frozenset(("PIPE_LINE", "PIPE_LINE_SDXL", "BASIC_PIPE", "DETAILER_P
     "RGTHREE_CONTEXT",
     "RGTHREE_DYNAMIC_CONTEXT",
 }
+MADE_TYPES = frozenset(("IMAGE", "VIDEO", "AUDIO"))
 SAMPLED_TYPES = PIPE_TYPES | {"LATENT", "IMAGE", "VIDEO", "AUDIO", "*"}
 _VALUE_TYPES = frozenset(("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "SEED"))
 _PICTURE_TYPES = frozenset(("IMAGE", "LATENT", "VIDEO", "MASK"))
@@ -63,16 +69,22 @@ _NO_VALUE = MODEL_TYPES | VAE_TYPES | _OTHER_TYPES | CONDITIONING_TYPES
 _NO_PICTURE = (MODEL_TYPES | VAE_TYPES | CONDITIONING_TYPES | _VALUE_TYPES | _OTHER_TYPES) - _PICTURE_TYPES
 
 
+@lru_cache(maxsize=2**13)
+def _says(pattern: re.Pattern[str], name: str) -> bool:
+    """Whether a name matches; sockets of a graph have few names, and none is longer than this."""
+    return len(name) <= _MAX_NAME and bool(pattern.search(name))
+
+
 def role_of(name: str) -> Role | None:
     """What an input's name says about the conditioning that goes into it."""
-    if _NEGATIVE.search(name):
+    if _says(_NEGATIVE, name):
         return "negative"
-    return "positive" if _POSITIVE.search(name) else None
+    return "positive" if _says(_POSITIVE, name) else None
 
 
 def is_conditioning(node: Node, name: str) -> bool:
     kind = node.types.get(name)
-    return kind in CONDITIONING_TYPES if kind else bool(_CONDITIONING.search(name))
+    return kind in CONDITIONING_TYPES if kind else _says(_CONDITIONING, name)
 
 
 def may_carry_conditioning(node: Node, name: str) -> bool:
@@ -80,7 +92,7 @@ def may_carry_conditioning(node: Node, name: str) -> bool:
     kind = node.types.get(name)
     if kind in CONDITIONING_TYPES or kind == "STRING":
         return True
-    return kind not in _NO_CONDITIONING and not _OTHER_NAMES.search(name)
+    return kind not in _NO_CONDITIONING and not _says(_OTHER_NAMES, name)
 
 
 def may_carry_picture(node: Node, name: str) -> bool:
@@ -91,17 +103,22 @@ def may_carry_picture(node: Node, name: str) -> bool:
 def carries_value(node: Node) -> bool:
     """Whether a node may pass a text or number on: not where it computes one from a model or a picture."""
     return all(
-        node.types[name] not in _NO_VALUE if name in node.types else not _OTHER_NAMES.search(name)
+        node.types[name] not in _NO_VALUE if name in node.types else not _says(_OTHER_NAMES, name)
         for name in node.links
     )
+
+
+def generates(node: Node) -> bool:
+    """Whether a node's text is of a language model's or of chance's making."""
+    return any(_GENERATES.match(name.rpartition(".")[2]) for name in node.inputs)
 
 
 def is_pipe(node: Node, name: str) -> bool:
     """Whether an input is a bundle of positive, negative, model and more."""
     kind = node.types.get(name)
-    if _SIDE_PIPE.search(name):
+    if _says(_SIDE_PIPE, name):
         return False
-    return kind in PIPE_TYPES or (kind not in _NO_VALUE and bool(_PIPE.search(name)))
+    return kind in PIPE_TYPES or (kind not in _NO_VALUE and _says(_PIPE, name))
 
 
 def model_input(node: Node) -> str | None:
@@ -114,9 +131,9 @@ def vae_input(node: Node) -> str | None:
 
 
 def _main(node: Node, named: re.Pattern[str], types: frozenset[str]) -> str | None:
-    fitting = [name for name in node.links if named.search(name) and node.types.get(name, "*") in types | {"*"}]
+    fitting = [name for name in node.links if _says(named, name) and node.types.get(name, "*") in types | {"*"}]
     fitting += [name for name in node.links if node.types.get(name) in types and name not in fitting]
-    return next((name for name in fitting if _OVERRIDE.search(name)), fitting[0] if fitting else None)
+    return next((name for name in fitting if _says(_OVERRIDE, name)), fitting[0] if fitting else None)
 
 
 def pipe_input(node: Node) -> str | None:
@@ -166,7 +183,7 @@ def infer_conditioning(node: Node, role: Role) -> Conditioning:
     named = [name for name in node.inputs if role_of(name) and _holds_prompt(node, name)]
     sided = [name for name in named if role_of(name) == role]
     if sided:
-        sided = [name for name in sided if not _REFINER.search(name)] or sided
+        sided = [name for name in sided if not _says(_REFINER, name)] or sided
         return _split(node, [name for name in sided if "populated" in name] or sided)
     pipes = tuple(name for name in node.links if is_pipe(node, name))
     if pipes:
@@ -183,7 +200,7 @@ def infer_conditioning(node: Node, role: Role) -> Conditioning:
 def _prompt_texts(node: Node) -> list[str]:
     """The inputs that hold prompt text: by name, or the only text of a node that has a text encoder."""
     strings = [name for name in node.inputs if _may_be_text(node, name)]
-    named = [name for name in strings if _PROMPT_TEXT.search(name)]
+    named = [name for name in strings if _says(_PROMPT_TEXT, name)]
     if named:
         return named
     encodes = any(node.types.get(name) == "CLIP" or name == "clip" for name in node.links)
@@ -191,7 +208,7 @@ def _prompt_texts(node: Node) -> list[str]:
 
 
 def _may_be_text(node: Node, name: str) -> bool:
-    if _CHOICE.search(name) or node.types.get(name, "STRING") != "STRING":
+    if _says(_CHOICE, name) or node.types.get(name, "STRING") != "STRING":
         return False
     return isinstance(node.inputs[name], str) or (name in node.links and may_carry_conditioning(node, name))
 
@@ -199,7 +216,7 @@ def _may_be_text(node: Node, name: str) -> bool:
 def _holds_prompt(node: Node, name: str) -> bool:
     """Whether an input that is named for a side is conditioning or text, and not a choice, a number or a picture."""
     if name in node.links:
-        return may_carry_conditioning(node, name) and not _CHOICE.search(name)
+        return may_carry_conditioning(node, name) and not _says(_CHOICE, name)
     return _may_be_text(node, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from .comfyui_node import Node
@@ -15,13 +15,16 @@ Switch = Callable[[Mapping[str, Any]], Sequence[str]]
 _CLASS = re.compile(r"switch|if.?else|index.?select|mux", re.IGNORECASE)
 _NUMBERS = ("select", "index", "input", "Input", "selector", "input_selector")
 _TRUTHS = ("boolean", "switch", "condition", "cond", "value", "evaluate", "bool")
+CHOOSERS = frozenset((*_NUMBERS, *_TRUTHS))
+"""The inputs that say what a switch passes on."""
 _SIDES = (("on_true", "on_false"), ("if_true", "if_false"), ("tt_value", "ff_value"))
+_MAX_CLASS = 200
 _LAST_NUMBER = re.compile(r"(\d{1,9})$")
 
 
 def by_truth(chooser: str, on_true: str, on_false: str) -> Switch:
     """Passes on one of two inputs, as a yes or no says."""
-    return lambda values: (on_true if values.get(chooser) else on_false,)
+    return partial(_as_said, chooser, on_true, on_false)
 
 
 def by_number(chooser: str) -> Switch:
@@ -41,7 +44,7 @@ def last_first(prefix: str) -> Switch:
 
 def infer_switch(node: Node) -> Switch | None:
     """How a switch of unknown class chooses, by the names of its inputs; None where it is none, or can't be known."""
-    if not _CLASS.search(node.class_type):
+    if len(node.class_type) > _MAX_CLASS or not _is_switch(node.class_type):
         return None
     truth = next((name for name in _TRUTHS if name in node.inputs), None)
     sides = next((sides for sides in _SIDES if any(side in node.inputs for side in sides)), None)
@@ -53,6 +56,16 @@ def infer_switch(node: Node) -> Switch | None:
     return by_number(number) if number else None
 
 
+@lru_cache(maxsize=2**10)
+def _is_switch(class_type: str) -> bool:
+    return bool(_CLASS.search(class_type))
+
+
+def _as_said(chooser: str, on_true: str, on_false: str, values: Mapping[str, Any]) -> list[str]:
+    said = values.get(chooser, False)
+    return [] if said is None else [on_true if said else on_false]
+
+
 def _numbered(values: Mapping[str, Any], number: Any) -> list[str]:
     if isinstance(number, bool) or not isinstance(number, int):
         return []
@@ -61,5 +74,5 @@ def _numbered(values: Mapping[str, Any], number: Any) -> list[str]:
 
 def _lettered(chooser: str, values: Mapping[str, Any]) -> list[str]:
     """The inputs of side a where it is true, else those of side b."""
-    suffix = "_a" if values.get(chooser) else "_b"
-    return [name for name in values if name.endswith(suffix)]
+    said = values.get(chooser)
+    return [] if said is None else [name for name in values if name.endswith("_a" if said else "_b")]

@@ -202,9 +202,10 @@ def _from_nodes(nodes: Iterable[dict[str, Any]]) -> dict[str, NodeType]:
         known = inputs.setdefault(class_type, {})
         for name, kind in _slots(node.get("inputs")):
             if name is not None:
-                known.setdefault(name, Input(name, kind))
-        given = tuple(kind for _, kind in _slots(node.get("outputs")))
-        outputs[class_type] = max(outputs.get(class_type, ()), given, key=len)
+                known[name] = Input(name, kind if known.get(name, Input(name, kind)).type == kind else "*")
+        before, given = outputs.get(class_type, ()), tuple(kind for _, kind in _slots(node.get("outputs")))
+        shared = tuple(one if one == other else "*" for one, other in zip(before, given, strict=False))
+        outputs[class_type] = shared + max(before, given, key=len)[len(shared) :]
     return {class_type: NodeType(known, outputs[class_type], False) for class_type, known in inputs.items()}
 
 
