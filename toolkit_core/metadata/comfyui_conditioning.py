@@ -59,6 +59,8 @@ def read_texts(graph: Graph, starts: Iterable[Link], role: Role) -> Texts:
         seen.add(current)
         link, role = current
         node = graph.nodes[link.node]
+        if not graph.may_go_on(len(node.inputs)):
+            break
         if not guidance_is_set:
             guidance = as_number(graph.value(node, _GUIDANCE_WIDGET))
             if guidance is not None and guidance >= 0:  # below that, some nodes leave it to the model

@@ -45,8 +45,9 @@ _ALIASES = {
 _WRAPPERS = ("prompt", "output", "workflow_api")
 _MAX_WRAPPERS = 4
 _MAX_SLOTS = 64
-_MAX_PIPE_STEPS = 50_000
-"""How far all questions together may follow pipes: each could go through the whole of a graph."""
+_STEPS = 30_000
+_STEPS_AN_INPUT = 4
+"""How many inputs all questions of a graph together may look at: each question could go through the whole of it."""
 
 
 class _Question(NamedTuple):
@@ -92,7 +93,7 @@ class Graph:
         self._samplers: dict[str, bool] = {}
         self._conditioning_slots: dict[str, list[int]] = {}
         self._characters_left = _MAX_CHARACTERS
-        self._pipe_steps_left = _MAX_PIPE_STEPS
+        self._steps_left = _STEPS + _STEPS_AN_INPUT * sum(len(node.inputs) for node in nodes.values())
         self._conditionings: dict[tuple[str, Role], Conditioning] = {}
         known_types = _KnownTypes(types)
         for node in nodes.values():
@@ -177,15 +178,19 @@ class Graph:
                     seen.add(link.node)
                     queue.append(self.nodes[link.node])
 
+    def may_go_on(self, steps: int = 1) -> bool:
+        """Whether so many more inputs may be looked at; a graph in which that ends is read as far as it went."""
+        self._steps_left -= steps
+        return self._steps_left > 0
+
     def pipe(self, node: Node) -> Iterator[Node]:
         """The node, and those that filled the pipes it takes, those first that count more; each once."""
         pending = [node]
         seen: set[str] = set()
-        while pending and self._pipe_steps_left > 0:
+        while pending and self.may_go_on():
             node = pending.pop()
             if node.id in seen:
                 continue
-            self._pipe_steps_left -= 1
             seen.add(node.id)
             yield node
             passed = node.links if self.is_reroute(node) else [name for name in node.links if is_pipe(node, name)]
@@ -222,7 +227,10 @@ class Graph:
         return self._resolve(_Question(link, name, wanted, role)) if link else None
 
     def _resolve(self, question: _Question) -> Any:
-        """Answer a question after those that it depends on; one that depends on itself has no answer."""
+        """Answer a question after those that it depends on; one that depends on itself has no answer.
+
+        Nor has one that is left when no more may be looked at.
+        """
         answers = self._answers
         begun: set[_Question] = set()
         pending = [question]
@@ -232,6 +240,8 @@ class Graph:
                 pending.pop()
                 continue
             node, field = self._asked(current)
+            if not self.may_go_on(1 if field else len(node.inputs)):
+                return None
             needed = {
                 name: current._replace(link=link, name=name if field else current.name)
                 for name, link in self._value_links(node, field).items()

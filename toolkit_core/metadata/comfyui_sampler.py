@@ -16,8 +16,6 @@ _PICTURE_INPUT = re.compile(r"^(image|images|pixels|frames|video|videos)(_?\d*)$
 _PREVIEW = re.compile(r"preview|display|compare", re.IGNORECASE)
 _SAVER = re.compile(r"save|combine|output|send", re.IGNORECASE)
 _PICTURE_TYPES = ("IMAGE", "VIDEO")
-
-
 _SEEDS = ("seed",)
 _PROMPTS = ("prompt", "positive_prompt", "text_prompt")
 
@@ -92,7 +90,7 @@ def source(graph: Graph, sampler: Node, socket: str) -> Node | None:
     link: Link | None = sampler.links.get(socket)
     node: Node | None = None
     seen: set[str] = set()
-    while link and link.node not in seen:
+    while link and link.node not in seen and graph.may_go_on():
         seen.add(link.node)
         node = graph.nodes[link.node]
         link = node.links.get(socket) or (next(iter(node.links.values())) if graph.is_reroute(node) else None)
