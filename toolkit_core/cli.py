@@ -188,7 +188,7 @@ def inspect(
     With --json one object a line.
     """
     from .inspection import inspect_file
-    from .metadata.comfyui_types import NodeTypes
+    from .metadata.comfyui.types import NodeTypes
 
     node_types = NodeTypes.from_object_info(_node_definitions(comfyui)) if comfyui else None
     for file in files:

@@ -11,7 +11,7 @@ from .indexing.scan import find_file
 from .records import FailedFile, MetadataReading, MetadataText, to_json
 
 if TYPE_CHECKING:
-    from .metadata.comfyui_types import NodeTypes
+    from .metadata.comfyui.types import NodeTypes
 
 
 @dataclass(frozen=True)

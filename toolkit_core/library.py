@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .conditioning import Conditioning, ConditioningEncoder
-    from .metadata.comfyui_types import NodeTypes
+    from .metadata.comfyui.types import NodeTypes
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +285,7 @@ class Library:
 
     def _types_of_nodes(self) -> NodeTypes | None:
         if self._node_types is None and self._node_definitions is not None:
-            from .metadata.comfyui_types import NodeTypes
+            from .metadata.comfyui.types import NodeTypes
 
             self._node_types = NodeTypes.from_object_info(self._node_definitions())
         return self._node_types

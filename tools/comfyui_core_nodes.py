@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from toolkit_core.metadata.comfyui_types import CORE_NODES, Input, definitions_of
+from toolkit_core.metadata.comfyui.types import CORE_NODES, Input, definitions_of
 
 TABLE = Path(__file__).resolve().parents[1] / "toolkit_core" / "metadata" / CORE_NODES
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from toolkit_core.metadata import comfyui_nodes, comfyui_semantics
-from toolkit_core.metadata.comfyui_conditioning import read_texts
-from toolkit_core.metadata.comfyui_graph import Graph, parse_graph
-from toolkit_core.metadata.comfyui_node import Link
-from toolkit_core.metadata.comfyui_nodes import CONDITIONING, GUIDERS, SAMPLERS
-from toolkit_core.metadata.comfyui_sampler import find_final_sampler
-from toolkit_core.metadata.comfyui_sockets import infer_guidance
-from toolkit_core.metadata.comfyui_types import CORE_NODES, NodeTypes
+from toolkit_core.metadata.comfyui import node_table, semantics
+from toolkit_core.metadata.comfyui.conditioning import read_texts
+from toolkit_core.metadata.comfyui.graph import Graph, parse_graph
+from toolkit_core.metadata.comfyui.node import Link
+from toolkit_core.metadata.comfyui.node_table import CONDITIONING, GUIDERS, SAMPLERS
+from toolkit_core.metadata.comfyui.sampler import find_final_sampler
+from toolkit_core.metadata.comfyui.sockets import infer_guidance
+from toolkit_core.metadata.comfyui.types import CORE_NODES, NodeTypes
 from toolkit_core.records import GenerationParameters
 
 PAGE = Path(__file__).parents[2] / "docs/node-table.md"
-TABLE = Path(comfyui_nodes.__file__).with_name(CORE_NODES)
+TABLE = Path(node_table.__file__).with_name(CORE_NODES)
 TYPES = NodeTypes.core()
 _TEXTS = re.compile(r"text|prompt|clip_[lgh]|t5|llama|bert|qwen|lyrics|caption|tags", re.IGNORECASE)
 
@@ -135,12 +135,12 @@ def test_the_line_of_the_page_reads_the_node_of_the_page(
     line = re.search(r'"SceneEncode": encodes\((.*)\),', PAGE.read_text(encoding="utf-8"))
     assert line
     widgets = [name.strip().strip('"') for name in line[1].split(",")]
-    monkeypatch.setitem(CONDITIONING, "SceneEncode", comfyui_semantics.encodes(*widgets))
+    monkeypatch.setitem(CONDITIONING, "SceneEncode", semantics.encodes(*widgets))
     assert read_graph(graph.nodes).prompt == "a red fox\n50 mm"
 
 
 def test_every_line_that_the_page_shows_is_in_the_table() -> None:
-    source = Path(comfyui_nodes.__file__).read_text(encoding="utf-8")
+    source = Path(node_table.__file__).read_text(encoding="utf-8")
     shown = re.findall(r"^\| .* \| `(\".*)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(shown) == 6
     assert [line for line in shown if line not in source] == []

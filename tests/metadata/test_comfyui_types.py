@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit_core.metadata.comfyui_types import NodeTypes
+from toolkit_core.metadata.comfyui.types import NodeTypes
 
 
 @pytest.mark.parametrize(

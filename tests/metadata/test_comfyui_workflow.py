@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit_core.metadata import read_generation_parameters, read_parameters, read_texts
-from toolkit_core.metadata.comfyui_types import NodeTypes
-from toolkit_core.metadata.comfyui_workflow import prompt_of_workflow
+from toolkit_core.metadata.comfyui.types import NodeTypes
+from toolkit_core.metadata.comfyui.workflow import prompt_of_workflow
 
 Prompt = dict[str, dict[str, Any]]
 SUBGRAPH = "11111111-2222-3333-4444-555555555555"

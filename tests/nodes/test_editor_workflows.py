@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from toolkit_core.metadata import comfyui_types
-from toolkit_core.metadata.comfyui_types import NodeTypes
-from toolkit_core.metadata.comfyui_workflow import prompt_of_workflow
+from toolkit_core.metadata.comfyui import types
+from toolkit_core.metadata.comfyui.types import NodeTypes
+from toolkit_core.metadata.comfyui.workflow import prompt_of_workflow
 
 Prompt = dict[str, dict[str, Any]]
 
-TABLE = Path(comfyui_types.__file__).with_name(comfyui_types.CORE_NODES)
+TABLE = Path(types.__file__).with_name(types.CORE_NODES)
 ALL = bool(os.environ.get("DIFFUSION_TOOLKIT_ALL_TEMPLATES"))
 ONE_OF = 40
 CONVERT = """async workflow => {

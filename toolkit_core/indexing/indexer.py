@@ -30,7 +30,7 @@ from .sidecars import stamp
 from .threads import ahead, batches
 
 if TYPE_CHECKING:
-    from ..metadata.comfyui_types import NodeTypes
+    from ..metadata.comfyui.types import NodeTypes
 
 ProgressCallback = Callable[[Progress], None]
 

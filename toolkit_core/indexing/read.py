@@ -16,7 +16,7 @@ from .scan import FoundFile
 from .sidecars import read_sidecars, stamp
 
 if TYPE_CHECKING:
-    from ..metadata.comfyui_types import NodeTypes
+    from ..metadata.comfyui.types import NodeTypes
 
 LARGEST_FILE = 2**30
 

@@ -18,7 +18,7 @@ from .sidecars import FolderSidecars, read_sidecars
 from .threads import ahead
 
 if TYPE_CHECKING:
-    from ..metadata.comfyui_types import NodeTypes
+    from ..metadata.comfyui.types import NodeTypes
 
 Texts = tuple[MetadataText, ...]
 

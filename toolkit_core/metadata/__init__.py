@@ -29,7 +29,7 @@ from .swarmui import read_swarmui
 from .values import has_content
 
 if TYPE_CHECKING:
-    from .comfyui_types import NodeTypes
+    from .comfyui.types import NodeTypes
 
 __all__ = [
     "MAX_SIDECAR_BYTES",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..records import Lora
-from .comfyui_graph import Graph
-from .comfyui_loras import is_lora_stack, loras_of
-from .comfyui_node import Link, Node, Origin
-from .comfyui_nodes import PIPES
-from .comfyui_sockets import is_pipe, may_carry_conditioning, model_input
-from .values import as_name
+from ...records import Lora
+from ..values import as_name
+from .graph import Graph
+from .loras import is_lora_stack, loras_of
+from .node import Link, Node, Origin
+from .node_table import PIPES
+from .sockets import is_pipe, may_carry_conditioning, model_input
 
 _CHECKPOINT_WIDGETS = (
     "ckpt_name",

@@ -1,13 +1,13 @@
 """What ComfyUI's nodes do with texts, conditioning and models: the table that the graph walk reads.
 
-A class that is not here is read by its sockets (`comfyui_sockets`), which is right for most nodes. One that names them
+A class that is not here is read by its sockets (`sockets`), which is right for most nodes. One that names them
 otherwise gets one line: its class_type, and what it does; docs/node-table.md says how. Sources: ComfyUI's nodes.py and
 comfy_extras, and the node packs' own definitions.
 """
 
 from __future__ import annotations
 
-from .comfyui_semantics import (
+from .semantics import (
     FROM_IMAGE,
     NOTHING,
     PAIR,
@@ -18,8 +18,8 @@ from .comfyui_semantics import (
     encodes,
     joins,
 )
-from .comfyui_switches import Switch, by_number, by_truth, first_of, last_first
-from .comfyui_values import (
+from .switches import Switch, by_number, by_truth, first_of, last_first
+from .value_nodes import (
     Value,
     active_trigger_words,
     cased,

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from .comfyui_graph import Graph
-from .comfyui_node import Link, Node
-from .comfyui_nodes import GUIDERS, SAMPLERS
-from .comfyui_semantics import Guidance
-from .comfyui_sockets import infer_guidance, is_pipe, may_carry_picture
+from .graph import Graph
+from .node import Link, Node
+from .node_table import GUIDERS, SAMPLERS
+from .semantics import Guidance
+from .sockets import infer_guidance, is_pipe, may_carry_picture
 
 _PICTURE_INPUT = re.compile(r"^(image|images|pixels|frames|video|videos)(_?\d*)$", re.IGNORECASE)
 _PREVIEW = re.compile(r"preview|display|compare", re.IGNORECASE)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from ..records import GenerationParameters, MetadataReading
-from .carriers import Keywords
-from .comfyui_conditioning import Texts, read_texts
-from .comfyui_graph import Graph, parse_graph
-from .comfyui_model import Model, read_model
-from .comfyui_node import Link, Node, Origin
-from .comfyui_rules import Findings
-from .comfyui_sampler import chain, dotted, find_final_sampler, find_generator, guiding, prompt_widget, settings
-from .comfyui_sockets import Role, pipe_input
-from .comfyui_types import NodeType, NodeTypes
-from .comfyui_vae import read_vae
-from .comfyui_workflow import prompt_of_workflow
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, parse_json
+from ...records import GenerationParameters, MetadataReading
+from ..carriers import Keywords
+from ..values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, parse_json
+from .conditioning import Texts, read_texts
+from .graph import Graph, parse_graph
+from .model import Model, read_model
+from .node import Link, Node, Origin
+from .rules import Findings
+from .sampler import chain, dotted, find_final_sampler, find_generator, guiding, prompt_widget, settings
+from .sockets import Role, pipe_input
+from .types import NodeType, NodeTypes
+from .vae import read_vae
+from .workflow import prompt_of_workflow
 
 GENERATOR = "ComfyUI"
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from .comfyui_types import NodeTypes
-from .comfyui_widgets import widget_values
-from .comfyui_workflow_graph import ANY, BYPASSED, MAX_SOCKETS, MUTED, Scope, WorkflowNode, read_scopes, types_of
+from .types import NodeTypes
+from .widgets import widget_values
+from .workflow_graph import ANY, BYPASSED, MAX_SOCKETS, MUTED, Scope, WorkflowNode, read_scopes, types_of
 
 _REROUTES = ("Reroute", "Reroute (rgthree)")
 _GETTERS = ("GetNode", "easy getNode")

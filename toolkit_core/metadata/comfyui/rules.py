@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .comfyui_graph import Graph
-from .comfyui_node import Origin
+from .graph import Graph
+from .node import Origin
 
 _MAX_NAMED = 4
 

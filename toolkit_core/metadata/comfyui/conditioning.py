@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .comfyui_graph import Graph
-from .comfyui_node import Link, Node, Origin
-from .comfyui_nodes import CONDITIONING, PIPES, VALUES
-from .comfyui_semantics import Conditioning
-from .comfyui_sockets import Role, is_pipe, model_input, role_of
-from .values import as_number
+from ..values import as_number
+from .graph import Graph
+from .node import Link, Node, Origin
+from .node_table import CONDITIONING, PIPES, VALUES
+from .semantics import Conditioning
+from .sockets import Role, is_pipe, model_input, role_of
 
 _GUIDANCE_WIDGET = "guidance"
 _GUIDANCE_OFF = "FluxDisableGuidance"

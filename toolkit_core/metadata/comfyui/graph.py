@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .comfyui_node import Link, Node, Origin, as_link
-from .comfyui_nodes import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
-from .comfyui_semantics import Conditioning
-from .comfyui_sockets import (
+from ..values import parse_json
+from .node import Link, Node, Origin, as_link
+from .node_table import CONDITIONING, GUIDERS, PIPES, SAMPLERS, SWITCHES, VALUES
+from .semantics import Conditioning
+from .sockets import (
     CONDITIONING_TYPES,
     MADE_TYPES,
     SAMPLED_TYPES,
@@ -25,10 +26,9 @@ from .comfyui_sockets import (
     is_sampler,
     role_of,
 )
-from .comfyui_switches import CHOOSERS, infer_switch
-from .comfyui_types import NodeTypes
-from .comfyui_values import MAX_TEXT
-from .values import parse_json
+from .switches import CHOOSERS, infer_switch
+from .types import NodeTypes
+from .value_nodes import MAX_TEXT
 
 _MAX_CHARACTERS = 16 * MAX_TEXT
 _NUMBERS = ("INT", "FLOAT", "BOOLEAN")

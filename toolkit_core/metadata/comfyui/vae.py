@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .comfyui_graph import Graph
-from .comfyui_node import Link, Node, Origin
-from .comfyui_sockets import may_carry_picture, pipe_input, vae_input
-from .values import as_name
+from ..values import as_name
+from .graph import Graph
+from .node import Link, Node, Origin
+from .sockets import may_carry_picture, pipe_input, vae_input
 
 _WIDGETS = ("vae_name", "vae", "vae_file", "vae_path")
 _LOADER_WIDGETS = ("model_name", "name")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from .comfyui_node import Node
+from .node import Node
 
 Switch = Callable[[Mapping[str, Any]], Sequence[str]]
 """Takes a switch's inputs by name, gives the names of those that it passes on. None: not known."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from .comfyui_group_nodes import group_definition
+from .group_nodes import group_definition
 
 MUTED = 2
 BYPASSED = 4

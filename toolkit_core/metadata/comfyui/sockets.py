@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Literal
 
-from .comfyui_node import Node
-from .comfyui_semantics import Conditioning, Guidance
+from .node import Node
+from .semantics import Conditioning, Guidance
 
 Role = Literal["positive", "negative"]
 

@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .values import parse_json
+from ..values import parse_json
 
 Values = Mapping[str, Any]
 """A node's widgets by input name, with links into them already resolved; None for what only a run can know."""

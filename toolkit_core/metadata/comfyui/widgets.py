@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .comfyui_types import NodeTypes
-from .comfyui_workflow_graph import Socket, WorkflowNode
+from .types import NodeTypes
+from .workflow_graph import Socket, WorkflowNode
 
 _POWER_LORAS = "Power Lora Loader (rgthree)"
 _CONTROLS = ("control_after_generate", "control_filter_list")

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..records import Lora
-from .comfyui_graph import Graph
-from .comfyui_node import Node
-from .comfyui_nodes import LORA_TAGS
-from .values import as_name, as_number, parse_json
+from ...records import Lora
+from ..values import as_name, as_number, parse_json
+from .graph import Graph
+from .node import Node
+from .node_table import LORA_TAGS
 
 _STACK = re.compile(r"lora_stack|^(prev_)?loras?$", re.IGNORECASE)
 _STACK_TYPES = frozenset(("LORA_STACK", "WANVIDLORA", "HYVIDLORA"))
