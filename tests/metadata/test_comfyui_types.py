@@ -131,7 +131,7 @@ def test_no_workflow_raises(workflow: Any) -> None:
 
 def test_the_table_is_not_read_before_it_is_asked() -> None:
     code = (
-        "import sys; from toolkit_core.metadata.comfyui import types as comfyui_types as t; t.NodeTypes.core();"
+        "import sys; from toolkit_core.metadata.comfyui import types as t; t.NodeTypes.core();"
         "sys.exit(t._core_table.cache_info().currsize)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
