@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 import atheris
 
 with atheris.instrument_imports(include=["toolkit_core.metadata"]):
