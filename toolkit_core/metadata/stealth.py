@@ -52,7 +52,8 @@ def read_hidden_text(data: bytes) -> tuple[str, str] | None:
     try:
         if is_png(data) and not _first_column_is_signed(data):
             return None
-        return _read_pixels(_decode(data))
+        pixels = _decode(data)
+        return None if pixels is None else _read_pixels(pixels)
     except Exception:
         _log.debug("The picture could not be searched for a hidden text.", exc_info=True)
         return None
@@ -114,8 +115,8 @@ def _first_rows(data: bytes, wanted: int) -> bytes:
     return rows
 
 
-def _decode(data: bytes) -> NDArray[np.uint8]:
-    """The pixels, uint8, shape (height, width, 3 or 4). Raises what Pillow raises."""
+def _decode(data: bytes) -> NDArray[np.uint8] | None:
+    """The pixels, uint8, shape (height, width, 3 or 4); None where they can hide nothing. Raises what Pillow raises."""
     import numpy as np
     from PIL import Image
 
@@ -123,7 +124,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(without_damaged_chunks(data)), formats=("PNG", "WEBP")) as image:
             if image.width * image.height > _MOST_PIXELS or image.mode not in ("RGB", "RGBA"):
-                raise ValueError(f"{image.width} x {image.height} pixels of {image.mode} hide no text.")
+                return None
             return np.asarray(image)
 
 
