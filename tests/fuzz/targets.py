@@ -32,7 +32,7 @@ MAX_SEED_BYTES = 2**15
 """Larger seeds would only be slower: what they lead to, smaller ones do as well."""
 
 MAX_GROWTH = 512 * 2**20
-"""Bytes by which one input may raise the process's peak. Packed texts alone may take 64 MiB, and several copies."""
+"""Bytes by which one input may raise the process's peak. Packed texts alone may take 16 MiB, and several copies."""
 
 _FIELDS = {field.name for field in fields(GenerationParameters)}
 _ROOM = Path(toolkit_core.metadata.__file__).parent

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_TEXT_BYTES = 64 * 2**20
+MAX_TEXT_BYTES = 16 * 2**20
 """What the compressed texts of one file may unpack to, all together."""
 
 _ANCILLARY = 0x20
