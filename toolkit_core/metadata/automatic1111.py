@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
 from .infotext import Infotext, parse_infotext
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, objects_in
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, named_loras, objects_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -98,7 +98,7 @@ def _loras(prompt: str, infotext: Infotext) -> tuple[Lora, ...]:
 def _loras_with_weights(text: str) -> tuple[Lora, ...]:
     """Fooocus's "name: 0.5, other: 1"."""
     pairs = [entry.rpartition(":") for entry in text.split(", ")][:_MAX_LORAS]
-    return tuple(Lora(name.strip(), as_number(weight)) for name, _, weight in pairs if name.strip())
+    return named_loras((name.strip(), weight) for name, _, weight in pairs)
 
 
 def _hashed_loras(text: str) -> tuple[Lora, ...]:
@@ -128,8 +128,7 @@ def _resources_of(resources: Mapping[str, Any], kind: str) -> list[dict[str, Any
 
 def _loras_in_resources(resources: Mapping[str, Any]) -> tuple[Lora, ...]:
     entries = _resources_of(resources, "lora")
-    named = [(as_name(entry.get("modelName")), entry.get("weight")) for entry in entries]
-    return tuple(Lora(name, as_number(weight)) for name, weight in named if name)
+    return named_loras((as_name(entry.get("modelName")), entry.get("weight")) for entry in entries)
 
 
 def _checkpoint_in(resources: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from .values import (
     as_text,
     as_vae,
     name_in,
+    named_loras,
     objects_in,
 )
 
@@ -71,5 +72,8 @@ def _parameters(raw: Mapping[str, Any], generator: str) -> GenerationParameters:
 def _loras(raw: Mapping[str, Any]) -> tuple[Lora, ...]:
     """The named LoRAs of Civitai's `resources` and Tensor.Art's `models`."""
     entries = [*objects_in(raw.get("resources")), *objects_in(raw.get("models"))]
-    named = [(name_in(entry, *_NAMES), entry) for entry in entries if entry.get("type") in _LORA_TYPES]
-    return tuple(Lora(name, as_number(entry.get("weight", entry.get("strength")))) for name, entry in named if name)
+    return named_loras(
+        (name_in(entry, *_NAMES), entry.get("weight", entry.get("strength")))
+        for entry in entries
+        if entry.get("type") in _LORA_TYPES
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, objects_in
+from ..records import GenerationParameters, MetadataReading
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, named_loras, objects_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -17,13 +17,13 @@ def read_drawthings(texts: Keywords) -> MetadataReading | None:
     raw = texts.json("Comment")
     if not isinstance(raw, dict) or not is_drawthings(raw):
         return None
-    named = [(as_name(entry.get("model")), entry.get("weight")) for entry in objects_in(raw.get("lora"))]
+    loras = ((as_name(entry.get("model")), entry.get("weight")) for entry in objects_in(raw.get("lora")))
     parameters = GenerationParameters(
         generator="Draw Things",
         prompt=as_text(raw.get("c")),
         negative_prompt=as_text(raw.get("uc")),
         model=as_name(raw.get("model")),
-        loras=tuple(Lora(name, as_number(weight)) for name, weight in named if name),
+        loras=named_loras(loras),
         sampler=as_name(raw.get("sampler")),
         steps=as_integer(raw.get("steps"), MAX_STEPS),
         cfg_scale=as_number(raw.get("scale")),

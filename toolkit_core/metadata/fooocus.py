@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, first_in, named_loras
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -32,22 +32,19 @@ def is_fooocus(raw: Mapping[str, Any]) -> bool:
 
 
 def _parameters(raw: Mapping[str, Any]) -> GenerationParameters:
-    def first(*keys: str) -> Any:
-        return next((raw[key] for key in keys if raw.get(key) is not None), None)
-
     return GenerationParameters(
         generator="Fooocus",
-        prompt=as_text(first(*_PROMPTS)),
-        negative_prompt=as_text(first("negative_prompt", "Negative Prompt", "Negative")),
-        model=as_name(first(*_MODELS)),
-        vae=as_vae(first("vae", "VAE")),
+        prompt=as_text(first_in(raw, *_PROMPTS)),
+        negative_prompt=as_text(first_in(raw, "negative_prompt", "Negative Prompt", "Negative")),
+        model=as_name(first_in(raw, *_MODELS)),
+        vae=as_vae(first_in(raw, "vae", "VAE")),
         loras=_combined_loras(raw) or _listed_loras(raw.get("loras")) or _numbered_loras(raw),
-        sampler=as_name(first("sampler", "sampler_name", "Sampler")),
-        scheduler=as_name(first("scheduler", "Scheduler")),
-        steps=as_integer(first("steps", "Steps"), MAX_STEPS),
-        cfg_scale=as_number(first("guidance_scale", "cfg", "Guidance Scale")),
-        seed=as_integer(first("seed", "Seed"), MAX_SEED),
-        denoise=as_number(first("denoise", "denoising_strength")),
+        sampler=as_name(first_in(raw, "sampler", "sampler_name", "Sampler")),
+        scheduler=as_name(first_in(raw, "scheduler", "Scheduler")),
+        steps=as_integer(first_in(raw, "steps", "Steps"), MAX_STEPS),
+        cfg_scale=as_number(first_in(raw, "guidance_scale", "cfg", "Guidance Scale")),
+        seed=as_integer(first_in(raw, "seed", "Seed"), MAX_SEED),
+        denoise=as_number(first_in(raw, "denoise", "denoising_strength")),
     )
 
 
@@ -84,5 +81,4 @@ def _listed_loras(entries: Any) -> tuple[Lora, ...]:
 
 def _numbered_loras(raw: Mapping[str, Any]) -> tuple[Lora, ...]:
     """Fooocus-MRE's `l1` and `w1` to `l5` and `w5`."""
-    named = [(as_name(raw.get(f"l{number}")), as_number(raw.get(f"w{number}"))) for number in range(1, 6)]
-    return tuple(Lora(name, weight) for name, weight in named if name)
+    return named_loras((as_name(raw.get(f"l{number}")), raw.get(f"w{number}")) for number in range(1, 6))

@@ -13,7 +13,7 @@ from .infotext import parse_infotext
 from .midjourney import is_job
 from .novelai import is_novelai
 from .swarmui import MARK as SWARMUI_MARK
-from .values import MAX_JSON, parse_json
+from .values import MAX_JSON, PADDING, parse_json
 
 OWN_KEYWORDS = (
     *("prompt", "workflow", "parameters", "generation_data", civitai.KEYWORD),
@@ -32,7 +32,7 @@ def keywords_of(text: str) -> list[tuple[str, str]]:
     named = _NAMED_JSON.match(text)
     if named:
         return [(named[1].lower(), text[named.end() :])]
-    value = parse_json(text) if text.lstrip("\0\ufeff \t\r\n")[:1] in ("{", '"') else None
+    value = parse_json(text) if text.lstrip(PADDING)[:1] in ("{", '"') else None
     if isinstance(value, dict):
         return _keywords_of_object(value, text) or _keywords_inside(value)
     if parse_infotext(text):

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .values import PADDING
+
 _SETTING = re.compile(r'(?<![\w \-/]) *(\w[\w \-/]{0,60}): ?("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _FIRST_SETTING = re.compile(r"(?:^|[\s.,])(Steps: ?\d{1,6},)")
 _JSON_SETTING = re.compile(r"(Civitai resources|Civitai metadata|Hashes): ?(?=[\[{])")
@@ -38,7 +40,7 @@ def parse_infotext(text: str) -> Infotext | None:
     """The parts of such a text. None where it has no line of settings, or is longer than any program writes it."""
     if len(text) > _MAX_TEXT:
         return None
-    lines = text.replace("\r\n", "\n").strip("\0\ufeff \t\r\n").split("\n")
+    lines = text.replace("\r\n", "\n").strip(PADDING).split("\n")
     for index in range(len(lines) - 1, -1, -1):
         if not _may_be_settings(lines[index]):
             continue

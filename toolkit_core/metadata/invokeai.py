@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..records import GenerationParameters, Lora, MetadataReading
+from ..records import GenerationParameters, MetadataReading
 from .values import (
     MAX_SEED,
     MAX_STEPS,
@@ -16,6 +16,7 @@ from .values import (
     as_text,
     as_vae,
     name_in,
+    named_loras,
     objects_in,
     parse_json,
 )
@@ -75,14 +76,14 @@ def _linked_values(edges: Any, nodes: Mapping[str, Any], node_id: str) -> dict[s
 
 def _of_core_metadata(raw: Mapping[str, Any]) -> GenerationParameters:
     entries = objects_in(raw.get("loras"))
-    named = [(name_in(entry.get("lora") or entry.get("model"), *_NAMES), entry.get("weight")) for entry in entries]
+    loras = ((name_in(entry.get("lora") or entry.get("model"), *_NAMES), entry.get("weight")) for entry in entries)
     return GenerationParameters(
         generator="InvokeAI",
         prompt=as_text(raw.get("positive_prompt")),
         negative_prompt=as_text(raw.get("negative_prompt")),
         model=name_in(raw.get("model"), *_NAMES),
         vae=as_vae(name_in(raw.get("vae"), *_NAMES)),
-        loras=tuple(Lora(name, as_number(weight)) for name, weight in named if name),
+        loras=named_loras(loras),
         sampler=as_name(raw.get("scheduler")),
         steps=as_integer(raw.get("steps"), MAX_STEPS),
         cfg_scale=as_number(raw.get("cfg_scale")),

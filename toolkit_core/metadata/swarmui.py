@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..records import GenerationParameters, Lora, MetadataReading
-from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae
+from .values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, as_vae, first_in
 
 if TYPE_CHECKING:
     from .carriers import Keywords
@@ -21,10 +21,6 @@ def read_swarmui(texts: Keywords) -> MetadataReading | None:
     settings = raw.get(MARK) if isinstance(raw, dict) else None
     if not isinstance(settings, dict):
         return None
-
-    def first(*names: str) -> Any:
-        return next((settings[name] for name in names if settings.get(name) is not None), None)
-
     parameters = GenerationParameters(
         generator="SwarmUI",
         prompt=as_text(settings.get("prompt")),
@@ -32,8 +28,8 @@ def read_swarmui(texts: Keywords) -> MetadataReading | None:
         model=as_name(settings.get("model")),
         vae=as_vae(settings.get("vae")),
         loras=_loras(settings.get("loras"), settings.get("loraweights"), settings.get("loratencweights")),
-        sampler=as_name(first("sampler", "comfyuisampler", "autowebuisampler")),
-        scheduler=as_name(first("scheduler", "comfyuischeduler")),
+        sampler=as_name(first_in(settings, "sampler", "comfyuisampler", "autowebuisampler")),
+        scheduler=as_name(first_in(settings, "scheduler", "comfyuischeduler")),
         steps=as_integer(settings.get("steps"), MAX_STEPS),
         cfg_scale=as_number(settings.get("cfgscale")),
         guidance=as_number(settings.get("fluxguidancescale")),

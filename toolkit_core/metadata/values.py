@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..records import GenerationParameters
+from ..records import GenerationParameters, Lora
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**31 - 1
 MAX_JSON = 16 * 2**20
 """Characters; graphs with pictures inside have some millions."""
+PADDING = "\0\ufeff \t\r\n"
+"""What programs leave around a text."""
 _MAX_DIGITS = 40
 _MAX_ENTRIES = 500
-_PADDING = "\0\ufeff \t\r\n"
 _BUILT_IN_VAE = frozenset(("automatic", "auto", "default", "default (model)", "baked vae", "built-in"))
 
 
@@ -25,7 +27,7 @@ def parse_json(text: str) -> Any:
     """
     if len(text) > MAX_JSON:
         return None
-    value: Any = text.strip(_PADDING)
+    value: Any = text.strip(PADDING)
     for _ in range(2):
         try:
             value = json.loads(value, parse_int=_integer_of_digits)
@@ -67,9 +69,19 @@ def name_in(value: Any, *keys: str) -> str | None:
     return next((name for key in keys if (name := as_name(value.get(key)))), None)
 
 
+def first_in(value: Mapping[str, Any], *keys: str) -> Any:
+    """The first value under these keys of an object that is not null."""
+    return next((value[key] for key in keys if value.get(key) is not None), None)
+
+
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects among the first elements of a list; none where it is no list."""
     return [entry for entry in value[:_MAX_ENTRIES] if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def named_loras(pairs: Iterable[tuple[str | None, Any]]) -> tuple[Lora, ...]:
+    """The LoRAs of names and strengths, without those that have no name."""
+    return tuple(Lora(name, as_number(strength)) for name, strength in pairs if name)
 
 
 def as_integer(value: Any, maximum: int) -> int | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from xml.parsers import expat
 
+from .values import PADDING
+
 MAX_PACKET = 4 * 2**20
 """What a packet with a picture in it may take, in characters."""
 
@@ -36,7 +38,7 @@ def read_properties(packet: str) -> list[tuple[str, str]]:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
     try:
-        parser.Parse(packet.strip("\0\ufeff \t\r\n").encode("utf-8", "replace"), True)
+        parser.Parse(packet.strip(PADDING).encode("utf-8", "replace"), True)
     except (expat.ExpatError, _Refused):
         return []
     return reader.found

@@ -7,7 +7,7 @@ from functools import cache
 
 from ...records import GenerationParameters, MetadataReading
 from ..carriers import Keywords
-from ..values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text, parse_json
+from ..values import MAX_SEED, MAX_STEPS, as_integer, as_name, as_number, as_text
 from .conditioning import Texts, read_texts
 from .graph import Graph, parse_graph
 from .model import Model, read_model
@@ -28,11 +28,11 @@ _CFG = ("cfg", "cfg_scale")
 def read_comfyui(texts: Keywords, node_types: NodeTypes | None = None) -> MetadataReading | None:
     """What the prompt graph says, or where there is none, the workflow. None where there is neither."""
     running = node_types or NodeTypes()
-    graph = parse_graph(parse_json(texts["prompt"]), running.otherwise(_types(texts))) if "prompt" in texts else None
+    graph = parse_graph(texts.json("prompt"), running.otherwise(_types(texts)))
     if graph is not None:
         parameters, rules = read_graph(graph)
         return MetadataReading(parameters, f"ComfyUI graph in {texts.where('prompt')}", rules)
-    workflow = parse_json(texts["workflow"]) if "workflow" in texts else None
+    workflow = texts.json("workflow")
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
         types = running.otherwise(NodeTypes.from_workflow(workflow)).otherwise(NodeTypes.core())
         known = running.otherwise(NodeTypes.core()).otherwise(types)
@@ -47,7 +47,7 @@ def _types(texts: Keywords) -> NodeTypes:
 
     @cache
     def workflow() -> NodeTypes:
-        return NodeTypes.from_workflow(parse_json(texts["workflow"])) if "workflow" in texts else NodeTypes()
+        return NodeTypes.from_workflow(texts.json("workflow"))
 
     def lookup(class_type: str) -> NodeType | None:
         return workflow().definition(class_type)

@@ -10,7 +10,6 @@ class Conditioning(NamedTuple):
 
     inputs: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    zeroed: bool = False
 
 
 class Guidance(NamedTuple):
@@ -42,7 +41,8 @@ def by_slot(*outputs: tuple[Conditioning, ...]) -> tuple[Conditioning, ...]:
 
 
 NOTHING = (Conditioning(),)
-ZEROED = (Conditioning(zeroed=True),)
+ZEROED = NOTHING
+"""Conditioning of the right shape and all zeros: no text is left in it."""
 PAIR = by_slot(joins("positive"), joins("negative"))
 FROM_IMAGE = by_slot(NOTHING, ZEROED)
 """Positive from an image alone; the negative is zeros of the same shape."""

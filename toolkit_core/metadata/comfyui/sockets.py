@@ -179,7 +179,7 @@ def infer_conditioning(node: Node, role: Role) -> Conditioning:
     passes on whatever may lead to conditioning (a reroute, a switch).
     """
     if re.search(r"zero_?out", node.class_type, re.IGNORECASE):
-        return Conditioning(zeroed=True)
+        return Conditioning()
     named = [name for name in node.inputs if role_of(name) and _holds_prompt(node, name)]
     sided = [name for name in named if role_of(name) == role]
     if sided:
