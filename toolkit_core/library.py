@@ -15,7 +15,7 @@ from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound, SearchError
 from .metadata import READER_VERSION
-from .records import ImageRecord, IndexReport, LibraryStatus, Progress, RereadReport, SearchHit
+from .records import ImageRecord, IndexReport, LibraryStatus, Progress, RereadReport, SearchResults, SealedSpace
 from .settings import Settings, load_settings
 from .space_encoders import EncoderSource, SpaceEncoders
 from .spaces import EMBEDDINGS, SPACES
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .conditioning import Conditioning, ConditioningEncoder
     from .metadata.comfyui.types import NodeTypes
+    from .search import Sort
 
 logger = logging.getLogger(__name__)
 
@@ -175,22 +176,47 @@ class Library:
         weights: Mapping[str, float] | None = None,
         top_k: int = 20,
         threshold: float | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        filter: str | None = None,
+        diversity: float = 0.0,
+        sort: Sort = "relevance",
+        page: str | None = None,
         encoders: Mapping[str, EncoderSource] | None = None,
-    ) -> list[SearchHit]:
-        """The images most like what is given, best first.
+    ) -> SearchResults:
+        """The images most like what is given, best first; with nothing but a filter, the newest of its images first.
 
         text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file, its bytes, or
         RGB pixels of shape (height, width, 3); of several pictures, (n, height, width, 3), the mean vector is searched.
         image_id: an image of this library, which is among its own results. vectors: ready ones by embedding name.
-        weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; they are scaled to sum
-        to 1. Only images that have every weighted embedding are ranked.
-        threshold: the lowest score. A score is the weighted mean of cosine similarities.
+        weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; `clip_h_text` looks for
+        the text in the pictures themselves, if CLIP-H's weights have a text tower. They are scaled so that they sum to 1
+        without their signs; a negative one asks for images unlike. Only images that have every weighted embedding are
+        ranked.
+        threshold: the lowest score, which is the weighted mean of cosine similarities. thresholds: the lowest similarity
+        by embedding. filter: see docs/filters.md.
+        diversity: from 0 to 1, how much the images should differ from each other instead of being like what is given.
+        sort: the found images by "relevance", "date" or "rating". page: `next_page` of the results to go on behind;
+        images that are added meanwhile neither move nor repeat what comes.
         encoders: used in this call in place of the library's own, as in `index`.
-        Raises SearchError, ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch), DatabaseError.
+        Raises SearchError (FilterError), ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch,
+        TextTowerMissing), DatabaseError.
         """
         from .search import Query, search
 
-        query = Query(text, image, image_id, vectors or {}, weights or {}, top_k, threshold)
+        query = Query(
+            text,
+            image,
+            image_id,
+            vectors or {},
+            weights or {},
+            top_k,
+            threshold,
+            thresholds or {},
+            filter,
+            diversity,
+            sort,
+            page,
+        )
         return search(self.database, self._encoders.connected(encoders or {}), query)
 
     def revision(self) -> str:

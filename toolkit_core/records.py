@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,39 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class SearchHit:
-    """One found image. Scores are cosine similarities; `score` is their weighted sum."""
+    """One found image.
+
+    scores: its cosine similarity to each part of the query, by the part's name. score: their weighted mean; 0 where
+    nothing was given to be similar to.
+    """
 
     id: int
     path: str
     score: float
     scores: Mapping[str, float]
     prompt: str | None
+    modified_at: datetime | None = None
+    favorite: bool = False
+    rating: int | None = None
+
+
+Certainty: TypeAlias = Literal["exact", "index", "budget"]
+
+
+class SearchResults(list[SearchHit]):
+    """What a search found, best first.
+
+    certainty: "exact": every image that could be among them was compared. "index": no image that the vector indexes did
+    not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was shown.
+    next_page: what `Library.search` takes as `page` to go on behind them; None where they end.
+    """
+
+    def __init__(
+        self, hits: Iterable[SearchHit] = (), *, certainty: Certainty = "exact", next_page: str | None = None
+    ) -> None:
+        super().__init__(hits)
+        self.certainty: Certainty = certainty
+        self.next_page = next_page
 
 
 @dataclass(frozen=True)
@@ -183,6 +209,16 @@ class EncoderRecord:
     space: str
     name: str
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class SealedSpace:
+    """What sealing did to a space: how many rows came into its index, and whether that was built anew."""
+
+    space: str
+    rows: int
+    anew: bool
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from pgvector import HalfVector, Vector
 from psycopg.conninfo import make_conninfo
 
 import toolkit_core.database
-from toolkit_core.database import Connection, Database, images, indexes, vectors
+from toolkit_core.database import Connection, Database, images, vectors
 from toolkit_core.database.images import ImageRow
+from toolkit_core.database.segments import seal
 from toolkit_core.errors import DatabaseError, EncoderError
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.records import GenerationParameters, Lora
@@ -75,7 +76,7 @@ def filled(home: Path) -> Iterator[Database]:
         for space in SPACES.values():
             owners = ids if space.of == "image" else [id for id, _ in vectors.pending(connection, space, 0, 2 * ROWS)]
             vectors.write(connection, space, owners, random.standard_normal((len(owners), space.width), np.float32))
-    assert sorted(indexes.build_missing(database, rows_worth_an_index=1000)) == sorted(SPACES)
+    assert [done.space for done in seal(database, rows_worth_an_index=1000)] == list(SPACES)
     with database.autocommit() as connection:
         connection.execute("ANALYZE")
     yield database
@@ -100,7 +101,7 @@ def query_parameters(connection: Connection, image_id: int) -> dict[str, Vector]
 
 
 @pytest.mark.parametrize(
-    ("query", "index"), [(CLIP_L_QUERY, "prompt_clip_l_hnsw"), (CLIP_H_QUERY, "image_clip_h_hnsw")]
+    ("query", "index"), [(CLIP_L_QUERY, "prompt_clip_l_sealed_index"), (CLIP_H_QUERY, "image_clip_h_sealed_index")]
 )
 def test_guides_query_runs_on_the_view_through_the_hnsw_index(
     filled: Database, user: Connection, query: str, index: str
@@ -131,18 +132,6 @@ def test_users_session_gets_as_many_rows_as_it_asks_for(user: Connection) -> Non
     assert user.execute("SHOW hnsw.iterative_scan").fetchone() == ("strict_order",)
     rare = "SELECT id FROM image WHERE id % 50 = 0 ORDER BY image_embedding <=> (SELECT image_embedding FROM image"
     assert len(user.execute(f"{rare} WHERE id = 5) LIMIT 55".encode()).fetchall()) == 55
-
-
-def test_approximate_nearest_agree_with_the_exact_ones(filled: Database) -> None:
-    from toolkit_core.database.similarity import QueryVector, nearest
-
-    with filled.transaction() as connection:
-        probe = vectors.read(connection, 99, ["clip_h"])["clip_h"]
-        hits = nearest(connection, {"clip_h": QueryVector(probe, 1.0)}, 20, None)
-        exact = connection.execute(
-            "SELECT image_id FROM image_clip_h ORDER BY (embedding <=> %s::halfvec) + 0 LIMIT 20", [HalfVector(probe)]
-        ).fetchall()
-    assert len({hit.id for hit in hits} & {id for (id,) in exact}) >= 19
 
 
 def test_processes_that_migrate_at_once_do_not_race(home: Path, schema: str) -> None:

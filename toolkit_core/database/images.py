@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from ..records import GenerationParameters, ImageRecord, Lora
-from ..spaces import EMBEDDINGS
+from ..spaces import EMBEDDINGS, SPACES
+from . import vectors
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path
 
@@ -97,11 +98,13 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
         return []
     columns = parameter_columns(connection, [row.parameters for row in rows])
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
-    connection.execute(
-        "DELETE FROM image_clip_h v USING image_file f, unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
-        " WHERE v.image_id = f.id AND f.path = new.path AND f.content_hash IS DISTINCT FROM new.content_hash",
+    replaced = connection.execute(
+        "SELECT f.id FROM image_file f JOIN unnest(%s::text[], %s::bytea[]) AS new(path, content_hash) USING (path)"
+        " WHERE f.content_hash IS DISTINCT FROM new.content_hash ORDER BY f.id",
         [[stored_path(row.path) for row in rows], [row.content_hash for row in rows]],
-    )
+    ).fetchall()
+    if replaced:
+        vectors.remove(connection, SPACES["clip_h"], [id for (id,) in replaced])
     ids = dict.fromkeys(order, 0)
     with connection.cursor() as cursor:
         # Sorted, so that two writers of the same files take their row locks in one order.

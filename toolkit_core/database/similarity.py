@@ -1,9 +1,9 @@
-"""Nearest images by one embedding, or by a weighted sum of several."""
+"""Nearest images by one vector, or by a weighted sum of several: the statements that `search.ranking` chooses from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,88 +12,243 @@ from psycopg import sql
 from psycopg.adapt import PyFormat
 
 from ..records import SearchHit
-from ..spaces import EMBEDDINGS, SPACES, Embedding
+from ..spaces import SPACES, Embedding
 from .database import Connection
+from .filters import Condition
+from .segments import Segments
 from .stored_text import disk_path
-from .vectors import table
+from .vectors import names, table
 
 LARGEST_EF_SEARCH = 1000
-# Candidates an embedding gives to a weighted search, at least. Measured at 100,000 rows: 400 give recall@20 0.988.
-FEWEST_CANDIDATES = 400
+SMALLEST_EF_SEARCH = 100
+# Rows that a binary quantised index, or the sketch, has to name for one that is wanted, and at least.
+SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
+# Open rows are three a page; below this many pages they are compared themselves, not their sketches.
+PAGES_SCANNED_EXACTLY = 7_000
+# Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
+PROBED_SHARE = 1 / 25
 
 
 @dataclass(frozen=True)
 class QueryVector:
-    """What to be near to in one embedding: float32 of the space's width, and how much it counts."""
+    """What to be near to in one embedding: float32 of the space's width, and how much it counts.
 
+    A negative weight asks for images unlike the vector. threshold: the lowest cosine similarity to it.
+    """
+
+    embedding: Embedding
     vector: NDArray[np.float32]
     weight: float
+    threshold: float | None = None
 
 
-def nearest(
-    connection: Connection, query: Mapping[str, QueryVector], top_k: int, threshold: float | None
-) -> list[SearchHit]:
-    """The top k images by the weighted sum of cosine similarities over the embeddings of `query`.
+@dataclass(frozen=True)
+class Bounds:
+    """Which of the ranked images are wanted.
 
-    Only images that have all of these embeddings take part. Each embedding's own nearest images are the candidates,
-    and every candidate's sum is exact. Ties are in id order. `threshold` bounds the sum from below.
+    threshold: the lowest score. after: the score and the id of the image behind which to go on.
     """
-    candidates = top_k if len(query) == 1 else max(FEWEST_CANDIDATES, 10 * top_k)
-    parameters: dict[str, object] = {"top_k": top_k, "threshold": threshold, "candidates": candidates}
-    for name, part in query.items():
+
+    top_k: int
+    condition: Condition | None = None
+    threshold: float | None = None
+    after: tuple[float, int] | None = None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The ids of images in the order of one vector, and the cosine similarity of the last of them."""
+
+    ids: list[int] = field(default_factory=list)
+    lowest: float = -1.0
+
+
+def candidates(
+    connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None
+) -> Candidates:
+    """The `depth` images most like one vector, of those that fulfil a condition; approximate where an index is used.
+
+    An index may end early, so fewer than `depth` do not say that there are no more.
+    """
+    _set_search_effort(connection, segments, depth)
+    space = SPACES[part.embedding.space]
+    form = {**names(space), "vector": _vector("v"), "width": sql.Literal(space.width), "fulfils": sql.SQL("")}
+    if condition is not None:
+        # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
+        form["fulfils"] = sql.SQL(
+            " WHERE (SELECT true FROM image_file f WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
+        ).format(key=_key(part.embedding), owner=form["owner"], condition=condition.sql)
+    statement = sql.SQL(
+        "WITH near AS MATERIALIZED ({sealed} UNION ALL {open}),"
+        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT %(depth)s)"
+        " SELECT f.id, n.distance FROM nearest n JOIN image_file f ON f.{key} = n.owner"
+        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
+    ).format(
+        sealed=sql.SQL(_SEALED[segments.index]).format(**form),
+        open=sql.SQL(_OPEN_SKETCHED if segments.open_pages > PAGES_SCANNED_EXACTLY else _OPEN).format(**form),
+        key=_key(part.embedding),
+        condition=_and(condition),
+    )
+    parameters = {
+        **(condition.parameters if condition else {}),
+        "vector_v": HalfVector(part.vector),
+        "depth": depth,
+        "sketched": max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED),
+    }
+    rows = connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
+    return Candidates([id for id, _ in rows], 1 - rows[-1][1]) if rows else Candidates()
+
+
+def ranked(
+    connection: Connection, parts: Mapping[str, QueryVector], bounds: Bounds, ids: Sequence[int] | None
+) -> list[SearchHit]:
+    """The top k images by the exact weighted sum of cosine similarities, of some images or (None) of all.
+
+    Only images that have all the embeddings of `parts` take part. Ties are in id order.
+    """
+    vectors = {name: _vector(name) for name in parts}
+    if ids is None:
+        # Each distance once, though many images may share a text.
+        scans = [
+            sql.SQL("{score} AS MATERIALIZED (SELECT {owner}, 1 - (embedding <=> {vector}) AS score FROM {whole})").format(
+                score=_scores(name), vector=vectors[name], **names(SPACES[part.embedding.space])
+            )
+            for name, part in parts.items()
+        ]
+        head = sql.SQL("WITH {} ").format(sql.SQL(", ").join(scans))
+        joins = [
+            sql.SQL(" JOIN {score} ON {score}.{owner} = f.{key}").format(
+                score=_scores(name), key=_key(part.embedding), owner=names(SPACES[part.embedding.space])["owner"]
+            )
+            for name, part in parts.items()
+        ]
+    else:
+        head = sql.SQL("")
+        joins = [
+            sql.SQL(
+                " JOIN LATERAL (SELECT 1 - (v.embedding <=> {vector}) AS score FROM {whole} v"
+                " WHERE v.{owner} = f.{key}) {score} ON true"
+            ).format(
+                vector=vectors[name],
+                score=_scores(name),
+                key=_key(part.embedding),
+                **names(SPACES[part.embedding.space]),
+            )
+            for name, part in parts.items()
+        ]
+    score = sql.SQL(" + ").join(
+        sql.SQL("{weight}::float8 * {score}.score").format(weight=sql.Placeholder(f"weight_{name}"), score=_scores(name))
+        for name in parts
+    )
+    thresholds = [
+        sql.SQL(" AND {score}.score >= {threshold}::float8").format(
+            score=_scores(name), threshold=sql.Placeholder(f"threshold_{name}")
+        )
+        for name, part in parts.items()
+        if part.threshold is not None
+    ]
+    statement = sql.SQL(
+        "{head}SELECT h.id, h.path, p.text, h.modified_at, h.favorite, h.rating, h.score, {columns} FROM ("
+        " SELECT f.id, f.path, f.prompt_id, f.modified_at, f.favorite, f.rating, {score} AS score, {scores}"
+        " FROM image_file f{joins}"
+        " WHERE f.error IS NULL{chosen}{condition}{thresholds}) h LEFT JOIN prompt_text p ON p.id = h.prompt_id"
+        " WHERE {within} ORDER BY h.score DESC, h.id LIMIT %(top_k)s"
+    ).format(
+        head=head,
+        columns=sql.SQL(", ").join(_scores(name) for name in parts),
+        score=score,
+        scores=sql.SQL(", ").join(sql.SQL("{0}.score AS {0}").format(_scores(name)) for name in parts),
+        joins=sql.SQL("").join(joins),
+        chosen=sql.SQL("" if ids is None else " AND f.id = ANY(%(ids)s)"),
+        condition=_and(bounds.condition if ids is None else None),
+        thresholds=sql.SQL("").join(thresholds),
+        within=_WITHIN,
+    )
+    after_score, after_id = bounds.after or (None, None)
+    parameters: dict[str, object] = {
+        **(bounds.condition.parameters if bounds.condition and ids is None else {}),
+        "top_k": bounds.top_k,
+        "threshold": bounds.threshold,
+        "after_score": after_score,
+        "after_id": after_id,
+        **({} if ids is None else {"ids": list(ids)}),
+    }
+    for name, part in parts.items():
         parameters[f"vector_{name}"] = HalfVector(part.vector)
         parameters[f"weight_{name}"] = part.weight
-    # A prepared statement would keep the plan of another ef_search.
-    ef_search = str(min(max(candidates, 100), LARGEST_EF_SEARCH))
-    connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [ef_search])
-    connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-    rows = connection.execute(_statement([EMBEDDINGS[name] for name in query]), parameters, prepare=False)
+        parameters[f"threshold_{name}"] = part.threshold
+    rows = connection.execute(statement, parameters, prepare=False)
     return [
-        SearchHit(id, disk_path(path), score, dict(zip(query, scores, strict=True)), prompt)
-        for id, path, prompt, score, *scores in rows
+        SearchHit(id, disk_path(path), score, dict(zip(parts, scores, strict=True)), prompt, date, favorite, rating)
+        for id, path, prompt, date, favorite, rating, score, *scores in rows
     ]
 
 
-def _statement(embeddings: list[Embedding]) -> sql.Composed:
-    score = sql.SQL(" + ").join(
-        sql.SQL("{weight}::float8 * {name}.score").format(weight=sql.Placeholder(f"weight_{e.name}"), name=_scores(e))
-        for e in embeddings
-    )
-    candidates = sql.SQL(" UNION ").join(sql.SQL("({})").format(_candidates(e)) for e in embeddings)
-    scores = sql.SQL(" ").join(
-        sql.SQL(
-            " JOIN LATERAL (SELECT 1 - (v.embedding <=> {vector}::halfvec) AS score FROM {table} v"
-            " WHERE v.{owner} = f.{key}) {name} ON true"
-        ).format(vector=_vector(e), table=_table(e), owner=_owner(e), key=_key(e), name=_scores(e))
-        for e in embeddings
-    )
-    return sql.SQL(
-        "WITH candidate AS MATERIALIZED ({candidates})"
-        " SELECT f.id, f.path, p.text, {score} AS score, {columns}"
-        " FROM candidate JOIN image_file f USING (id) {scores} LEFT JOIN prompt_text p ON p.id = f.prompt_id"
-        " WHERE %(threshold)s::float8 IS NULL OR {score} >= %(threshold)s::float8"
-        " ORDER BY score DESC, f.id LIMIT %(top_k)s"
-    ).format(
-        candidates=candidates,
-        score=score,
-        scores=scores,
-        columns=sql.SQL(", ").join(sql.SQL("{0}.score AS {0}").format(_scores(e)) for e in embeddings),
-    )
+def expected_matches(connection: Connection, condition: Condition) -> tuple[int, int]:
+    """How many images PostgreSQL expects to fulfil a condition, and how many it knows of, by its statistics."""
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}").format(condition.sql)
+    plan = connection.execute(explain, condition.parameters, prepare=False).fetchone()
+    total = connection.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'image_file'::regclass").fetchone()
+    assert plan is not None
+    assert total is not None
+    return int(plan[0][0]["Plan"]["Plan Rows"]), max(total[0], 0)
 
 
-def _candidates(embedding: Embedding) -> sql.Composed:
-    return sql.SQL(
-        "SELECT f.id FROM image_file f JOIN {table} v ON v.{owner} = f.{key} WHERE f.error IS NULL"
-        " ORDER BY v.embedding <=> {vector}::halfvec LIMIT %(candidates)s"
-    ).format(table=_table(embedding), owner=_owner(embedding), key=_key(embedding), vector=_vector(embedding))
+def matching(connection: Connection, condition: Condition, limit: int) -> list[int]:
+    """The ids of images that fulfil a condition, `limit` of them at most."""
+    statement = sql.SQL("SELECT f.id FROM image_file f WHERE f.error IS NULL AND {} LIMIT %(matching_limit)s")
+    parameters = {**condition.parameters, "matching_limit": limit}
+    rows = connection.execute(statement.format(condition.sql), parameters, prepare=False, binary=True)
+    return [id for (id,) in rows]
 
 
-def _table(embedding: Embedding) -> sql.Identifier:
-    return table(SPACES[embedding.space])
+def _set_search_effort(connection: Connection, segments: Segments, depth: int) -> None:
+    wanted = depth * SKETCHED_FOR_ONE if segments.index == "hnsw_binary" else depth
+    settings = {
+        "hnsw.ef_search": str(min(max(wanted, SMALLEST_EF_SEARCH), LARGEST_EF_SEARCH)),
+        "hnsw.iterative_scan": "relaxed_order",
+        "hnsw.max_scan_tuples": "100000",
+        "ivfflat.probes": str(max(round(segments.lists * PROBED_SHARE), 1)),
+        "ivfflat.iterative_scan": "relaxed_order",
+    }
+    calls = ", ".join("set_config(%s, %s, true)" for _ in settings)
+    # Unprepared statements: a prepared one would keep the plan of other settings.
+    connection.execute(f"SELECT {calls}".encode(), [text for pair in settings.items() for text in pair])
 
 
-def _owner(embedding: Embedding) -> sql.Identifier:
-    return sql.Identifier("image_id" if embedding.of == "image" else "prompt_id")
+# The rows of a space's two parts that are nearest to a vector: owner and cosine distance.
+_OPEN = (
+    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {open} v{fulfils}"
+    " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT %(depth)s)"
+)
+_OPEN_SKETCHED = (
+    "(SELECT o.{owner} AS owner, o.embedding <=> {vector} AS distance FROM (SELECT v.{owner} FROM {sketch} v{fulfils}"
+    " ORDER BY v.bits <~> binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s JOIN {open} o USING ({owner})"
+    " ORDER BY distance LIMIT %(depth)s)"
+)
+_BY_INDEX = (
+    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
+    " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
+)
+_SEALED = {
+    None: _OPEN.replace("{open}", "{sealed}"),
+    "hnsw": _BY_INDEX,
+    "ivfflat": _BY_INDEX,
+    "hnsw_binary": (
+        "(SELECT s.{owner} AS owner, s.embedding <=> {vector} AS distance FROM (SELECT v.{owner}, v.embedding"
+        " FROM {sealed} v{fulfils} ORDER BY binary_quantize(v.embedding)::bit({width}) <~>"
+        " binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s ORDER BY distance LIMIT %(depth)s)"
+    ),
+}
+_WITHIN = sql.SQL(
+    "(%(threshold)s::float8 IS NULL OR h.score >= %(threshold)s::float8)"
+    " AND (%(after_id)s::bigint IS NULL OR h.score < %(after_score)s::float8"
+    " OR (h.score = %(after_score)s::float8 AND h.id > %(after_id)s::bigint))"
+)
+
+
+def _and(condition: Condition | None) -> sql.Composable:
+    return sql.SQL("") if condition is None else sql.SQL(" AND {}").format(condition.sql)
 
 
 def _key(embedding: Embedding) -> sql.Identifier:
@@ -101,9 +256,9 @@ def _key(embedding: Embedding) -> sql.Identifier:
     return sql.Identifier({"image": "id", "prompt": "prompt_id"}.get(embedding.of, "negative_prompt_id"))
 
 
-def _vector(embedding: Embedding) -> sql.Placeholder:
-    return sql.Placeholder(f"vector_{embedding.name}", format=PyFormat.BINARY)
+def _vector(name: str) -> sql.Composed:
+    return sql.SQL("{}::halfvec").format(sql.Placeholder(f"vector_{name}", format=PyFormat.BINARY))
 
 
-def _scores(embedding: Embedding) -> sql.Identifier:
-    return sql.Identifier(f"score_{embedding.name}")
+def _scores(name: str) -> sql.Identifier:
+    return sql.Identifier(f"score_{name}")

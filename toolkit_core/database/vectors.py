@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,30 @@ from .database import Connection
 from .stored_text import disk_path
 
 Vectors: TypeAlias = NDArray[np.float32]
+Part: TypeAlias = Literal["sealed", "open", "sketch"]
 
 
-def table(space: Space) -> sql.Identifier:
-    return sql.Identifier(("prompt_" if space.of == "text" else "image_") + space.name)
+def table(space: Space, part: Part | None = None) -> sql.Identifier:
+    """A space's table: the whole, or one of the parts that `migrations/0005_segments.sql` describes."""
+    whole = ("prompt_" if space.of == "text" else "image_") + space.name
+    return sql.Identifier(whole if part is None else f"{whole}_{part}")
 
 
 def owner(space: Space) -> sql.Identifier:
     """The column that says whose vector a row is."""
     return sql.Identifier("prompt_id" if space.of == "text" else "image_id")
+
+
+def names(space: Space) -> dict[str, sql.Composable]:
+    """The names of a space's tables, of its owner's column, and its width, for `sql.SQL.format`."""
+    return {
+        "whole": table(space),
+        "sealed": table(space, "sealed"),
+        "open": table(space, "open"),
+        "sketch": table(space, "sketch"),
+        "owner": owner(space),
+        "width": sql.Literal(space.width),
+    }
 
 
 def pending(connection: Connection, space: Space, after: int, limit: int) -> list[tuple[int, str]]:
@@ -58,13 +73,28 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
     if not np.isfinite(halves).all():
         raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
     order = np.argsort(owners)  # one lock order for all writers
+    parts = names(space)
     connection.execute(
         sql.SQL(
-            "INSERT INTO {table} ({owner}, embedding) SELECT * FROM unnest(%b::bigint[], %b::halfvec[])"
-            " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
-        ).format(table=table(space), owner=owner(space)),
+            "WITH new AS (SELECT * FROM unnest(%b::bigint[], %b::halfvec[]) AS n({owner}, embedding)), written AS ("
+            " INSERT INTO {open} ({owner}, embedding) SELECT * FROM new"
+            " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding)"
+            " INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM new"
+            " ON CONFLICT ({owner}) DO UPDATE SET bits = excluded.bits"
+        ).format(**parts),
         [[int(owners[i]) for i in order], [HalfVector(halves[i]) for i in order]],
     )
+    # After the open part: a row that is being sealed has arrived there by the time its lock is had.
+    connection.execute(
+        sql.SQL("DELETE FROM {sealed} WHERE {owner} = ANY(%s)").format(**parts), [[int(owner) for owner in owners]]
+    )
+
+
+def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
+    """Remove the vectors of some owners."""
+    for part in ("open", "sealed"):  # in this order; see `write`
+        statement = sql.SQL("DELETE FROM {table} WHERE {owner} = ANY(%s)")
+        connection.execute(statement.format(table=table(space, part), owner=owner(space)), [list(owners)])
 
 
 def read(connection: Connection, image_id: int, names: Sequence[str]) -> dict[str, Vectors]:
@@ -105,7 +135,7 @@ def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vector
 
 def drop(connection: Connection, space: Space) -> None:
     """Forget a space's vectors and its encoder, so that another one may fill it."""
-    connection.execute(sql.SQL("TRUNCATE {}").format(table(space)))
+    connection.execute(sql.SQL("TRUNCATE {whole}, {sketch}").format(**names(space)))
     connection.execute("DELETE FROM encoder WHERE space = %s", [space.name])
 
 

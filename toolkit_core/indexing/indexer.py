@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..conditioning import ConditioningEncoder
-from ..database import Database, images, indexes, raw_metadata, revision, vectors
+from ..database import Database, images, raw_metadata, revision, vectors
 from ..database.images import KnownFile
 from ..encoders.pixels import Pixels, decode
 from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
@@ -81,7 +81,6 @@ class Indexer:
             for space in SPACES.values():
                 self._embed_pending(readers, space)
         kept = self._keep_conditionings(resolved)
-        indexes.build_missing(self._database)
         with self._database.transaction() as connection:
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
         return IndexReport(

@@ -2,70 +2,129 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..database import Connection, Database, images, vectors
-from ..database.similarity import QueryVector, nearest
+from ..database import Connection, Database, filters, images, listing, vectors
+from ..database.filters import Condition
+from ..database.similarity import Bounds, QueryVector
 from ..encoders.pixels import clip_pixels, decode
 from ..errors import ImageNotFound, SearchError
-from ..records import SearchHit
+from ..records import SearchHit, SearchResults
 from ..space_encoders import SpaceEncoders
-from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES
+from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES, Embedding
+from .diversity import most_diverse
+from .filter_language import parse_filter
+from .ranking import rank
+
+Sort: TypeAlias = Literal["relevance", "date", "rating"]
+Pixels: TypeAlias = NDArray[np.uint8]
+Vector: TypeAlias = NDArray[np.float32]
 
 MOST_RESULTS = 10_000
+SORTS: tuple[Sort, ...] = ("relevance", "date", "rating")
+# A text that is looked for in the pictures themselves: their CLIP-H vectors against its own.
+PICTURED_TEXT = "clip_h_text"
+PARTS: dict[str, Embedding] = {**EMBEDDINGS, PICTURED_TEXT: EMBEDDINGS["clip_h"]}
+# How many images a diverse selection is made of, for one that is wanted.
+POOL_FOR_ONE = 5
 
 
 @dataclass(frozen=True)
 class Query:
-    """A search by any of: a text, a picture, an image of the library, ready vectors.
+    """A search by any of: a text, a picture, an image of the library, ready vectors, a filter. See `Library.search`.
 
     image: an image file, its bytes, or RGB pixels, uint8, shape (height, width, 3) or (n, height, width, 3).
     vectors: by embedding name, shape (width,).
-    weights: how much each embedding counts, by name; empty for what the given inputs suggest.
+    weights: how much each part counts, by name; empty for what the given inputs suggest.
     """
 
     text: str | None = None
-    image: Path | str | bytes | NDArray[np.uint8] | None = None
+    image: Path | str | bytes | Pixels | None = None
     image_id: int | None = None
-    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     top_k: int = 20
     threshold: float | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    filter: str | None = None
+    diversity: float = 0.0
+    sort: Sort = "relevance"
+    page: str | None = None
 
 
-def search(database: Database, encoders: SpaceEncoders, query: Query) -> list[SearchHit]:
+def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchResults:
     """The images most like the query, best first. See `Library.search`."""
-    if not 1 <= query.top_k <= MOST_RESULTS:
-        raise SearchError(f"top_k is {query.top_k}; ask for 1 to {MOST_RESULTS} images.")
-    if query.threshold is not None and not np.isfinite(query.threshold):
-        raise SearchError(f"threshold is {query.threshold}; a cosine similarity lies between -1 and 1.")
-    given = {embedding_name(name): np.asarray(v, dtype=np.float32) for name, v in query.vectors.items()}
+    _check(query)
+    parsed = parse_filter(query.filter or "")
+    condition = None if parsed is None else filters.condition(parsed)
+    parts = _parts(database, encoders, query)
+    page = None if query.page is None else _Page.read(query.page)
+    if not parts:
+        return _listing(database, query, condition, page)
+    wanted = query.top_k if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
+    after = None if page is None else (page.after.score, page.after.id)
+    bounds = Bounds(wanted, condition, query.threshold, after)
     with database.transaction() as connection:
-        stored = _stored_vectors(connection, query.image_id)
-    weights = _weights(query, given, stored)
-    parts = {
-        name: QueryVector(_checked(name, _vector(name, query, given, stored, encoders)), weight)
-        for name, weight in weights.items()
-    }
-    with database.transaction() as connection:
-        return nearest(connection, parts, query.top_k, query.threshold)
+        ranking = rank(connection, parts, bounds, 0 if page is None else page.passed)
+        hits = ranking.hits
+        if query.diversity > 0:
+            hits = _diverse(connection, hits, query)
+    following = _Page.behind(page, hits) if len(hits) == query.top_k and query.diversity == 0 else None
+    return SearchResults(_sorted(hits, query.sort), certainty=ranking.certainty, next_page=following)
 
 
-def embedding_name(name: str) -> str:
-    """The name of an embedding, also by what it is of ("prompt", "negative_prompt", "image"). Raises SearchError."""
+def part_name(name: str) -> str:
+    """The name of a query's part, also by what it is of ("prompt", "negative_prompt", "image"). Raises SearchError."""
     canonical = EMBEDDING_ALIASES.get(name, name)
-    if canonical not in EMBEDDINGS:
-        raise SearchError(f"{name!r} is no embedding. There are {', '.join(EMBEDDINGS)}.")
+    if canonical not in PARTS:
+        raise SearchError(f"{name!r} is no embedding. There are {', '.join(PARTS)}.")
     return canonical
 
 
-def _stored_vectors(connection: Connection, image_id: int | None) -> dict[str, NDArray[np.float32]]:
+def _check(query: Query) -> None:
+    if not 1 <= query.top_k <= MOST_RESULTS:
+        raise SearchError(f"top_k is {query.top_k}; ask for 1 to {MOST_RESULTS} images.")
+    for name, threshold in {"threshold": query.threshold, **query.thresholds}.items():
+        if threshold is not None and not np.isfinite(threshold):
+            raise SearchError(f"{_of(name)} is {threshold}; a cosine similarity lies between -1 and 1.")
+    if not 0 <= query.diversity <= 1:
+        raise SearchError(f"diversity is {query.diversity}; it lies between 0, the most alike, and 1, the most diverse.")
+    if query.sort not in SORTS:
+        raise SearchError(f"sort is {query.sort!r}; there are {', '.join(SORTS)}.")
+
+
+def _of(name: str) -> str:
+    return name if name == "threshold" else f"The threshold of {name}"
+
+
+def _parts(database: Database, encoders: SpaceEncoders, query: Query) -> dict[str, QueryVector]:
+    """The query as vectors with weights that sum to 1 without their signs; none where it names nothing to be like."""
+    given = {part_name(name): np.asarray(v, dtype=np.float32) for name, v in query.vectors.items()}
+    with database.transaction() as connection:
+        stored = _stored_vectors(connection, query.image_id)
+    weights = _weights(query, given, stored)
+    thresholds = {part_name(name): threshold for name, threshold in query.thresholds.items()}
+    if unknown := thresholds.keys() - weights.keys():
+        raise SearchError(f"{min(unknown)} has a threshold, but is no part of this search; give it a weight.")
+    return {
+        name: QueryVector(
+            PARTS[name], _checked(name, _vector(name, query, given, stored, encoders)), weight, thresholds.get(name)
+        )
+        for name, weight in weights.items()
+    }
+
+
+def _stored_vectors(connection: Connection, image_id: int | None) -> dict[str, Vector]:
     if image_id is None:
         return {}
     if images.get(connection, image_id) is None:
@@ -73,43 +132,44 @@ def _stored_vectors(connection: Connection, image_id: int | None) -> dict[str, N
     return vectors.read(connection, image_id, list(EMBEDDINGS))
 
 
-def _weights(
-    query: Query, given: Mapping[str, NDArray[np.float32]], stored: Mapping[str, NDArray[np.float32]]
-) -> dict[str, float]:
-    """The weights that were asked for, or equal ones for what was given; they sum to 1."""
+def _weights(query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vector]) -> dict[str, float]:
+    """The weights that were asked for, or equal ones for what was given; without signs they sum to 1."""
     if query.weights:
-        weights = {embedding_name(name): float(weight) for name, weight in query.weights.items()}
+        weights = {part_name(name): float(weight) for name, weight in query.weights.items()}
     else:
-        names = list(given)
+        suggested = list(given)
         if query.text is not None:
-            names.append("bge")
+            suggested.append("bge")
         if query.image is not None or "clip_h" in stored:
-            names.append("clip_h")
+            suggested.append("clip_h")
         elif query.image_id is not None:
-            names += [name for name in ("bge", *stored) if name in stored][:1]
-        weights = dict.fromkeys(names, 1.0)
+            suggested += [name for name in ("bge", *stored) if name in stored][:1]
+        weights = dict.fromkeys(suggested, 1.0)
     for name, weight in weights.items():
-        if not (np.isfinite(weight) and weight > 0):
-            raise SearchError(f"The weight of {name} is {weight}; it has to be greater than 0.")
+        if not np.isfinite(weight):
+            raise SearchError(f"The weight of {name} is {weight}; it has to be a number.")
+    total = sum(abs(weight) for weight in weights.values())
+    if weights and total == 0:
+        raise SearchError("All weights are 0, so nothing is searched by. Give one of them another weight.")
     if not weights:
         if query.image_id is not None:
             raise SearchError(f"Image {query.image_id} has no embeddings yet. Index its folder with weights first.")
-        raise SearchError("Give a text, a picture, an image id or a vector to search by.")
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+        if not (query.filter or "").strip():
+            raise SearchError("Give a text, a picture, an image id, a vector or a filter to search by.")
+    return {name: weight / total for name, weight in weights.items() if weight != 0}
 
 
 def _vector(
-    name: str,
-    query: Query,
-    given: Mapping[str, NDArray[np.float32]],
-    stored: Mapping[str, NDArray[np.float32]],
-    encoders: SpaceEncoders,
-) -> NDArray[np.float32]:
-    """The vector for one embedding: a ready one, else of the text or the picture, else the stored image's."""
-    space = SPACES[EMBEDDINGS[name].space]
+    name: str, query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vector], encoders: SpaceEncoders
+) -> Vector:
+    """The vector for one part: a ready one, else of the text or the picture, else the stored image's."""
+    space = SPACES[PARTS[name].space]
     if name in given:
         return given[name]
+    if name == PICTURED_TEXT:
+        if query.text is None:
+            raise SearchError(f"{name} has a weight, but there is no text to look for in the pictures; give one.")
+        return encoders.image(space.name).encode_query(query.text)
     if space.of == "text" and query.text is not None:
         return encoders.text(space.name).encode_query(query.text)
     if space.of == "image" and query.image is not None:
@@ -121,7 +181,7 @@ def _vector(
     raise SearchError(f"{name} has a weight, but there is no {space.of} to search by; give one, or an image id.")
 
 
-def _pixels(image: Path | str | bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pixels(image: Path | str | bytes | Pixels) -> Pixels:
     """The pictures as CLIP sees them, uint8, shape (n, 224, 224, 3)."""
     if isinstance(image, np.ndarray):
         pictures = image if image.ndim == 4 else image[np.newaxis]
@@ -134,8 +194,8 @@ def _pixels(image: Path | str | bytes | NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise SearchError(f"The picture {str(image)!r} cannot be opened: {error.strerror or error}") from error
 
 
-def _checked(name: str, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    width = SPACES[EMBEDDINGS[name].space].width
+def _checked(name: str, vector: Vector) -> Vector:
+    width = SPACES[PARTS[name].space].width
     if vector.shape != (width,):
         raise SearchError(f"The {name} vector has shape {vector.shape}; {(width,)} is needed.")
     with np.errstate(over="ignore"):
@@ -143,3 +203,59 @@ def _checked(name: str, vector: NDArray[np.float32]) -> NDArray[np.float32]:
     if not usable:
         raise SearchError(f"The {name} vector is zero or has values that are not finite in half precision.")
     return vector
+
+
+def _listing(database: Database, query: Query, condition: Condition | None, page: _Page | None) -> SearchResults:
+    """What fulfils the filter, newest first, or best rated first."""
+    order = "rating" if query.sort == "rating" else "date"
+    with database.transaction() as connection:
+        hits = listing.listed(connection, order, query.top_k, condition, None if page is None else page.after)
+    return SearchResults(hits, next_page=_Page.behind(page, hits) if len(hits) == query.top_k else None)
+
+
+def _diverse(connection: Connection, hits: list[SearchHit], query: Query) -> list[SearchHit]:
+    """The hits that are like the query and unlike each other, by their pictures."""
+    space = SPACES["clip_h"]
+    found = vectors.read_of(connection, space, [hit.id for hit in hits])
+    without = np.full(space.width, np.nan, np.float32)
+    pictures = np.stack([found.get(hit.id, without) for hit in hits]) if hits else np.empty((0, space.width), np.float32)
+    scores = np.array([hit.score for hit in hits], np.float32)
+    return [hits[i] for i in most_diverse(pictures, scores, query.top_k, query.diversity)]
+
+
+def _sorted(hits: list[SearchHit], sort: Sort) -> list[SearchHit]:
+    if sort == "relevance":
+        return hits
+    newest = sorted(hits, key=lambda hit: hit.modified_at.timestamp() if hit.modified_at else -np.inf, reverse=True)
+    if sort == "date":
+        return newest
+    return sorted(newest, key=lambda hit: -1 if hit.rating is None else hit.rating, reverse=True)
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where a page ends: its last image, and how many images lie before the next one."""
+
+    after: SearchHit
+    passed: int
+
+    @classmethod
+    def behind(cls, page: _Page | None, hits: list[SearchHit]) -> str:
+        last = hits[-1]
+        passed = len(hits) + (0 if page is None else page.passed)
+        date = None if last.modified_at is None else last.modified_at.isoformat()
+        values = [passed, last.id, last.score, date, last.rating]
+        return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode()
+
+    @classmethod
+    def read(cls, text: str) -> _Page:
+        """Raises SearchError for a text that `behind` did not make."""
+        try:
+            passed, id, score, date, rating = json.loads(base64.urlsafe_b64decode(text))
+            modified_at = None if date is None else datetime.fromisoformat(date)
+            last = SearchHit(int(id), "", float(score), {}, None, modified_at, rating=None if rating is None else int(rating))
+            if not (0 < int(passed) <= 2**31 and abs(last.id) < 2**63 and np.isfinite(last.score)):
+                raise ValueError(text)
+            return cls(last, int(passed))
+        except (ValueError, TypeError) as error:
+            raise SearchError(f"{text!r} is no page of a search; take `next_page` of the results before it.") from error

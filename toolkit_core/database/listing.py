@@ -1,0 +1,52 @@
+"""Images in the order of their date or rating, for a search that names nothing to be similar to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from psycopg import sql
+
+from ..records import SearchHit
+from .database import Connection
+from .filters import Condition
+from .stored_text import disk_path
+
+# Newest first; and best first, newest among equals. An order goes on behind (rating, date, id).
+ORDERS: Mapping[str, str] = {
+    "date": "coalesce(f.modified_at, '-infinity') DESC, f.id DESC",
+    "rating": "coalesce(f.rating, -1) DESC, coalesce(f.modified_at, '-infinity') DESC, f.id DESC",
+}
+_BEHIND: Mapping[str, str] = {
+    "date": "(coalesce(f.modified_at, '-infinity'), f.id) < (%(after_date)s::timestamptz, %(after_id)s)",
+    "rating": "(coalesce(f.rating, -1), coalesce(f.modified_at, '-infinity'), f.id)"
+    " < (%(after_rating)s, %(after_date)s::timestamptz, %(after_id)s)",
+}
+
+
+def listed(
+    connection: Connection, order: str, top_k: int, condition: Condition | None, after: SearchHit | None
+) -> list[SearchHit]:
+    """The first `top_k` images in an order of `ORDERS`, or those behind another one, of those that fulfil a condition."""
+    parameters: dict[str, object] = {**(condition.parameters if condition else {}), "top_k": top_k}
+    statement = sql.SQL(
+        "SELECT f.id, f.path, p.text, f.modified_at, f.favorite, f.rating FROM image_file f"
+        " LEFT JOIN prompt_text p ON p.id = f.prompt_id WHERE {condition}{behind} ORDER BY {order} LIMIT %(top_k)s"
+    ).format(
+        condition=condition.sql if condition else sql.SQL("true"),
+        behind=sql.SQL(f" AND {_BEHIND[order]}" if after else ""),  # pyright: ignore[reportArgumentType]
+        order=sql.SQL(ORDERS[order]),  # pyright: ignore[reportArgumentType]
+    )
+    if after is not None:
+        parameters["after_id"] = after.id
+        parameters["after_date"] = _text(after.modified_at)
+        parameters["after_rating"] = -1 if after.rating is None else after.rating
+    rows = connection.execute(statement, parameters, prepare=False)
+    return [
+        SearchHit(id, disk_path(path), 0.0, {}, prompt, date, favorite, rating)
+        for id, path, prompt, date, favorite, rating in rows
+    ]
+
+
+def _text(date: datetime | None) -> str:
+    return "-infinity" if date is None else date.isoformat()

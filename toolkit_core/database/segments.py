@@ -1,0 +1,267 @@
+"""Sealing: how rows come from the open part of a vector table, which has no index, into the sealed part, which has one.
+
+A space is searched exactly until it has rows worth an index. From then on writers still write to the open part alone, and
+`seal` brings the sealed part up to date beside them: a few rows go into its index one by one; for many it is built anew
+in a table of its own, which then takes the old one's place. Searches and writers go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from ..records import Progress, SealedSpace
+from ..spaces import SPACES, Space
+from .database import Connection, Database
+from .vectors import names, table
+
+logger = logging.getLogger(__name__)
+
+IndexKind: TypeAlias = Literal["hnsw", "hnsw_binary", "ivfflat"]
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+# Below this an exact scan answers as fast.
+ROWS_WORTH_AN_INDEX = 20_000
+# A search looks at every open row, by its sketch: 10 ms at this many.
+MOST_OPEN_ROWS = 50_000
+# Rows that one transaction seals: 4 ms each, and a writer of one of them waits for it.
+ROWS_A_STEP = 50
+# Building an index anew takes a third of the time a row that inserting into one does.
+REBUILD_IS_FASTER = 3
+# Bytes that HNSW needs beside a vector's own while it is built in memory: its neighbours and their locks.
+GRAPH_BYTES = 700
+INDEX_PROGRESS_SECONDS = 1.0
+
+_INDEXES: Mapping[IndexKind, str] = {
+    "hnsw": "hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)",
+    "hnsw_binary": "hnsw ((binary_quantize(embedding)::bit({width})) bit_hamming_ops) WITH (m = 16, ef_construction = 64)",
+    "ivfflat": "ivfflat (embedding halfvec_cosine_ops) WITH (lists = {lists})",
+}
+INDEX_KINDS: tuple[IndexKind, ...] = tuple(_INDEXES)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The parts of a space's table as a search needs to know them.
+
+    index: of the sealed part; None where it has none that can be used. lists: of an IVFFlat index.
+    open_pages, sealed_pages: their sizes in pages of 8 KB, which is what a scan reads.
+    """
+
+    index: IndexKind | None
+    sealed_pages: int
+    open_pages: int
+    lists: int = 0
+
+
+def segments(connection: Connection, space: Space) -> Segments:
+    """The present state of a space's table. One look at the catalog."""
+    row = connection.execute(
+        "SELECT pg_relation_size(%(open)s::regclass) / 8192, pg_relation_size(%(sealed)s::regclass) / 8192, ("
+        " SELECT (a.amname, o.opcname, coalesce(substring(array_to_string(c.reloptions, ',') from 'lists=(\\d+)'), '0'))::text"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
+        " JOIN pg_opclass o ON o.oid = i.indclass[0]"
+        " WHERE i.indrelid = %(sealed)s::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat') LIMIT 1)",
+        {"open": table(space, "open").as_string(), "sealed": table(space, "sealed").as_string()},
+    ).fetchone()
+    assert row is not None
+    open_pages, sealed_pages, described = row
+    if described is None:
+        return Segments(None, sealed_pages, open_pages)
+    method, operators, lists = described.strip("()").split(",")
+    kind: IndexKind = "ivfflat" if method == "ivfflat" else "hnsw_binary" if operators == "bit_hamming_ops" else "hnsw"
+    return Segments(kind, sealed_pages, open_pages, int(lists))
+
+
+def seal(
+    database: Database,
+    *,
+    kind: IndexKind = "hnsw",
+    progress: ProgressCallback | None = None,
+    most_open_rows: int = MOST_OPEN_ROWS,
+    rows_worth_an_index: int = ROWS_WORTH_AN_INDEX,
+    rebuild: bool = False,
+) -> list[SealedSpace]:
+    """Bring the index of every space up to date that has more than `most_open_rows` without one.
+
+    One process does this at a time in a library; another one returns at once, with nothing. rebuild: build every index
+    anew. An exception out of `progress` stops it; a space is either as it was then, or partly sealed, and is searched
+    whole either way. Returns what was done, by space.
+    """
+    report = progress or (lambda _: None)
+    done: list[SealedSpace] = []
+    with _one_at_a_time(database) as ours:
+        if not ours:
+            return done
+        for space in SPACES.values():
+            started = time.monotonic()
+            with database.transaction() as connection:
+                state = segments(connection, space)
+                opened, sealed = _count(connection, space)
+            anew = state.index != kind or sealed == 0 or opened * REBUILD_IS_FASTER > sealed
+            if opened + sealed < rows_worth_an_index:
+                continue
+            if not (rebuild or state.index != kind or sealed == 0 or opened > most_open_rows):
+                continue
+            if rebuild or anew:
+                _build_anew(database, space, kind, opened + sealed, report)
+            else:
+                _insert(database, space, opened, report)
+            done.append(SealedSpace(space.name, opened, rebuild or anew, time.monotonic() - started))
+            logger.info("%s: %d rows sealed in %.1f s", space.name, opened, done[-1].seconds)
+    return done
+
+
+@contextmanager
+def _one_at_a_time(database: Database) -> Iterator[bool]:
+    lock = [f"diffusion_toolkit {database.schema} seal"]
+    with database.autocommit() as connection:
+        ours = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone() == (True,)
+        try:
+            yield ours
+        finally:
+            if ours:
+                connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
+
+
+def _count(connection: Connection, space: Space) -> tuple[int, int]:
+    """How many rows are open, and how many are sealed."""
+    statement = sql.SQL("SELECT (SELECT count(*) FROM {open}), (SELECT count(*) FROM {sealed})")
+    row = connection.execute(statement.format(**names(space))).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _insert(database: Database, space: Space, rows: int, progress: ProgressCallback) -> None:
+    """Move the open rows into the sealed part's index, on half of the cores."""
+    # Rows that a writer holds are left for the next time.
+    step = sql.SQL(
+        "WITH chosen AS (SELECT {owner} FROM {open} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
+        " moved AS (DELETE FROM {open} o USING chosen WHERE o.{owner} = chosen.{owner} RETURNING o.{owner}, o.embedding),"
+        " unsketched AS (DELETE FROM {sketch} s USING chosen WHERE s.{owner} = chosen.{owner})"
+        " INSERT INTO {sealed} SELECT {owner}, embedding, true FROM moved"
+        " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
+    ).format(**names(space))
+    lock = threading.Lock()
+    moved = 0
+    stop = threading.Event()
+
+    def move_all() -> None:
+        nonlocal moved
+        while not stop.is_set():
+            with database.transaction() as connection:
+                count = connection.execute(step, [ROWS_A_STEP]).rowcount
+            if count == 0:
+                return
+            with lock:
+                moved += count
+
+    workers = max((os.cpu_count() or 1) // 2, 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="seal") as pool:
+        running = [pool.submit(move_all) for _ in range(workers)]
+        try:
+            while not all(future.done() for future in running):
+                progress(Progress(f"seal {space.name}", moved, rows))
+                time.sleep(0.1)
+        finally:
+            stop.set()
+    for future in running:
+        future.result()
+
+
+def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, progress: ProgressCallback) -> None:
+    """Build the sealed part again, in a table of its own, and exchange it. One transaction: all of it or nothing."""
+    with ThreadPoolExecutor(1, thread_name_prefix="seal") as pool, database.transaction() as connection:
+        building = pool.submit(_next_sealed, connection, space, kind, rows, database.server is not None)
+        try:
+            while not building.done():
+                progress(_build_progress(database, connection.info.backend_pid, space, rows))
+                time.sleep(INDEX_PROGRESS_SECONDS if not building.done() else 0)
+        except BaseException:
+            connection.cancel_safe(timeout=30)
+            building.exception()
+            raise
+        building.result()
+        _exchange(connection, space)
+
+
+def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: int, own_server: bool) -> None:
+    parts = names(space)
+    connection.execute(sql.SQL("CREATE TABLE next_sealed (LIKE {sealed} INCLUDING ALL EXCLUDING INDEXES)").format(**parts))
+    connection.execute(
+        sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {whole} ORDER BY {owner}").format(**parts)
+    )
+    connection.execute(sql.SQL("ALTER TABLE next_sealed ADD PRIMARY KEY ({owner})").format(**parts))
+    if own_server:
+        # Shared or not, memory that is not used is not taken. A quarter of the machine's is ours to use.
+        needed = int(rows * (2 * space.width + GRAPH_BYTES) * 1.1) // 2**20 + 64
+        allowed = psutil.virtual_memory().total // 4 // 2**20
+        connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [f"{min(needed, allowed)}MB"])
+    definition = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
+    create = sql.SQL("CREATE INDEX next_sealed_index ON next_sealed USING {}").format(sql.SQL(definition))  # pyright: ignore[reportArgumentType]
+    try:
+        with connection.transaction():
+            connection.execute(create)
+    except (psycopg.errors.DiskFull, psycopg.errors.InsufficientResources) as error:
+        if "shared memory" not in str(error):
+            raise
+        # Parallel workers share their memory, and some servers (containers) have little of that kind.
+        logger.warning("%s: %s; building with one process", space.name, str(error).strip())
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
+        connection.execute(create)
+    connection.execute("ANALYZE next_sealed")
+
+
+def _exchange(connection: Connection, space: Space) -> None:
+    """Put the new sealed part in the old one's place. Writers of the space wait meanwhile.
+
+    The old part changed by deletions alone since it was copied, and whatever was written since is in the open part.
+    """
+    parts = names(space)
+    index = sql.Identifier(f"{table(space).as_string().strip(chr(34))}_sealed_index")
+    for statement in (
+        "LOCK TABLE {whole} IN EXCLUSIVE MODE",
+        "DELETE FROM next_sealed n WHERE NOT EXISTS (SELECT FROM {whole} w WHERE w.{owner} = n.{owner})",
+        "CREATE TABLE next_open (LIKE {open} INCLUDING ALL EXCLUDING INDEXES)",
+        "INSERT INTO next_open SELECT o.* FROM {open} o LEFT JOIN next_sealed n USING ({owner})"
+        " WHERE n.embedding IS DISTINCT FROM o.embedding",
+        "ALTER TABLE next_open ADD PRIMARY KEY ({owner})",
+        "DELETE FROM next_sealed n USING next_open o WHERE o.{owner} = n.{owner}",
+        "ALTER TABLE {whole} DETACH PARTITION {sealed}",
+        "ALTER TABLE {whole} DETACH PARTITION {open}",
+        "DROP TABLE {sealed}, {open}",
+        "ALTER TABLE next_sealed RENAME TO {sealed}",
+        "ALTER TABLE next_open RENAME TO {open}",
+        "ALTER INDEX next_sealed_index RENAME TO {index}",
+        "ALTER INDEX next_sealed_pkey RENAME TO {sealed_key}",
+        "ALTER INDEX next_open_pkey RENAME TO {open_key}",
+        "ALTER TABLE {whole} ATTACH PARTITION {sealed} FOR VALUES IN (true)",
+        "ALTER TABLE {whole} ATTACH PARTITION {open} FOR VALUES IN (false)",
+        "DELETE FROM {sketch} s WHERE NOT EXISTS (SELECT FROM {open} o WHERE o.{owner} = s.{owner})",
+    ):
+        keys = {f"{part}_key": sql.Identifier(f"{name}_pkey") for part, name in _part_names(space).items()}
+        connection.execute(sql.SQL(statement).format(**parts, **keys, index=index))
+
+
+def _part_names(space: Space) -> dict[str, str]:
+    return {part: table(space, part).as_string().strip('"') for part in ("sealed", "open")}
+
+
+def _build_progress(database: Database, pid: int, space: Space, rows: int) -> Progress:
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = %s", [pid]
+        ).fetchone()
+    done, total = row or (0, 0)
+    return Progress(f"seal {space.name}", done if total else 0, rows)

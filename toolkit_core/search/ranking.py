@@ -1,0 +1,138 @@
+"""Which way to rank: by what the filter lets through and what the tables are, and how far to look."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..database import Connection
+from ..database.filters import Condition
+from ..database.segments import ROWS_WORTH_AN_INDEX, Segments, segments
+from ..database.similarity import (
+    PAGES_SCANNED_EXACTLY,
+    Bounds,
+    Candidates,
+    QueryVector,
+    candidates,
+    expected_matches,
+    matching,
+    ranked,
+)
+from ..records import Certainty, SearchHit
+from ..spaces import SPACES
+
+# Candidates that each embedding names to a weighted search, at first and at most.
+FIRST_DEPTH, LARGEST_DEPTH = 400, 1600
+# A vector that is looked up by its id costs a fourth of what the index scan takes for a row that the filter refuses.
+LOOKUPS_FOR_A_SCANNED_ROW = 4
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best hits in order, and how sure that is.
+
+    certainty: see `SearchResults`.
+    """
+
+    hits: list[SearchHit]
+    certainty: Certainty
+
+
+def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bounds, passed: int = 0) -> Ranking:
+    """The top k images by the weighted sum of their cosine similarities to the vectors of `parts`.
+
+    passed: how many images rank before those that are wanted, where `bounds.after` says so.
+    """
+    if bounds.condition is not None and (ids := _few_matching(connection, bounds.condition, bounds.top_k)) is not None:
+        return Ranking(ranked(connection, parts, bounds, ids), "exact")
+    states = {name: segments(connection, SPACES[part.embedding.space]) for name, part in parts.items()}
+    scanned = all(state.index is None and state.open_pages <= PAGES_SCANNED_EXACTLY for state in states.values())
+    leading = {name: part for name, part in parts.items() if part.weight > 0}
+    if len(parts) == 1 and leading:
+        return _by_one(connection, parts, bounds, states, passed, exact=scanned)
+    if scanned or not leading:
+        return Ranking(ranked(connection, parts, bounds, None), "exact")
+    return _fused(connection, parts, leading, bounds, states, passed)
+
+
+def _few_matching(connection: Connection, condition: Condition, top_k: int) -> list[int] | None:
+    """The ids of the images that fulfil a condition, where comparing them all beats looking for them in an index."""
+    expected, total = expected_matches(connection, condition)
+    most = max(ROWS_WORTH_AN_INDEX // 4, int(math.sqrt(LOOKUPS_FOR_A_SCANNED_ROW * top_k * total)))
+    if expected > most * 2:
+        return None
+    ids = matching(connection, condition, most * 2 + 1)
+    return ids if len(ids) <= most * 2 else None
+
+
+def _by_one(
+    connection: Connection,
+    parts: Mapping[str, QueryVector],
+    bounds: Bounds,
+    states: Mapping[str, Segments],
+    passed: int,
+    *,
+    exact: bool,
+) -> Ranking:
+    [(name, part)] = parts.items()
+    depth = bounds.top_k + passed
+    while True:
+        found = candidates(connection, part, states[name], depth, bounds.condition)
+        hits = ranked(connection, parts, bounds, found.ids)
+        if len(hits) == bounds.top_k or _unwanted_behind(found.lowest, part, bounds):
+            return Ranking(hits, "exact" if exact else "index")
+        if len(found.ids) < depth or depth >= LARGEST_DEPTH:
+            break
+        depth *= 4
+    # The index ended early, or named texts that no image has. What there is, is found all the same.
+    return Ranking(ranked(connection, parts, bounds, None), "exact")
+
+
+def _unwanted_behind(similarity: float, part: QueryVector, bounds: Bounds) -> bool:
+    """Whether a threshold leaves out whatever is less like the only vector than this."""
+    thresholds = [threshold for threshold in (bounds.threshold, part.threshold) if threshold is not None]
+    return any(similarity < threshold for threshold in thresholds)
+
+
+def _fused(
+    connection: Connection,
+    parts: Mapping[str, QueryVector],
+    leading: Mapping[str, QueryVector],
+    bounds: Bounds,
+    states: Mapping[str, Segments],
+    passed: int,
+) -> Ranking:
+    """The threshold algorithm (Fagin, Lotem and Naor 2003): every vector names candidates, all of them are scored
+    exactly, and that goes deeper until no image that was not named can score as high as the last of the top k.
+    """
+    opposed = sum(-part.weight for part in parts.values() if part.weight < 0)
+    depth = max(FIRST_DEPTH, 2 * (bounds.top_k + passed))
+    while True:
+        found = [
+            (part, candidates(connection, part, states[name], depth, bounds.condition)) for name, part in leading.items()
+        ]
+        named = {id for _, part_candidates in found for id in part_candidates.ids}
+        hits = ranked(connection, parts, bounds, sorted(named))
+        # What was not named is no nearer to any vector than the last that it named, and at best opposite to what is
+        # asked to be unlike.
+        best_unnamed = sum(part.weight * part_candidates.lowest for part, part_candidates in found) + opposed
+        if len(hits) == bounds.top_k and hits[-1].score >= best_unnamed:
+            return Ranking(hits, "index")
+        if bounds.threshold is not None and best_unnamed < bounds.threshold:
+            return Ranking(hits, "index")
+        ended = all(len(part_candidates.ids) < depth for _, part_candidates in found)
+        if ended or depth >= max(LARGEST_DEPTH, 2 * (bounds.top_k + passed)):
+            break
+        if len(hits) == bounds.top_k and _settled(hits, found, depth):
+            return Ranking(hits, "budget")
+        depth *= 4
+    if len(hits) < bounds.top_k:
+        return Ranking(ranked(connection, parts, bounds, None), "exact")
+    return Ranking(hits, "budget")
+
+
+def _settled(hits: Sequence[SearchHit], found: Sequence[tuple[QueryVector, Candidates]], depth: int) -> bool:
+    """Whether looking twice as far brought nothing into the top k."""
+    nearer = {id for _, part_candidates in found for id in part_candidates.ids[: depth // 2]}
+    return all(hit.id in nearer for hit in hits)
