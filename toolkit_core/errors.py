@@ -25,6 +25,10 @@ class WeightsMissing(EncoderError):
     """No weights for a space were found in any place that was looked at."""
 
 
+class TextTowerMissing(EncoderError):
+    """A text was to be embedded among pictures by weights that embed pictures only."""
+
+
 class EncoderMismatch(EncoderError):
     """An encoder's weights are not those that made the vectors a library already holds."""
 

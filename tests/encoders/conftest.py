@@ -117,6 +117,23 @@ def clip_h_model(spread: Callable[[torch.nn.Module, int], Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
+def open_clip_model(spread: Callable[[torch.nn.Module, int], Any]) -> Callable[..., Any]:
+    """open_clip's own model: output width, text width and activation as asked, ViT-H's vision tower, three layers."""
+    import open_clip.model
+
+    def make(embed: int, width: int, quick_gelu: bool = False) -> Any:
+        model = open_clip.model.CLIP(
+            embed_dim=embed,
+            vision_cfg=open_clip.model.CLIPVisionCfg(layers=3, width=160, head_width=80, patch_size=14, image_size=224),
+            text_cfg=open_clip.model.CLIPTextCfg(width=width, heads=width // 64, layers=3),
+            quick_gelu=quick_gelu,
+        )
+        return spread(model, 6)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def save_weights() -> Callable[..., Path]:
     """Write a state dict as safetensors, each key through `rename` (None leaves it out)."""
     from safetensors.torch import save_file

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip.model
 import pytest
 import torch
 
@@ -75,26 +74,16 @@ def test_clip_g_is_the_projected_pooled_state(
     assert min_cosine(vectors, _clip_g_reference(clip_g_model, texts)) > 0.99999
 
 
-def _open_clip(spread: Callable[..., Any], embed: int, width: int, quick_gelu: bool = False) -> Any:
-    model = open_clip.model.CLIP(
-        embed_dim=embed,
-        vision_cfg=open_clip.model.CLIPVisionCfg(layers=3, width=160, head_width=80, patch_size=14, image_size=224),
-        text_cfg=open_clip.model.CLIPTextCfg(width=width, heads=width // 64, layers=3),
-        quick_gelu=quick_gelu,
-    )
-    return spread(model, 6)
-
-
 @pytest.mark.parametrize("prefix", ["", "conditioner.embedders.1.model."])
 def test_clip_g_from_open_clip_names(
     prefix: str,
-    spread: Callable[..., Any],
+    open_clip_model: Callable[..., Any],
     save_weights: Save,
     texts: tuple[str, ...],
     min_cosine: MinCosine,
     tmp_path: Path,
 ) -> None:
-    model = _open_clip(spread, 1280, 256)
+    model = open_clip_model(1280, 256)
     file = save_weights(tmp_path / "g.safetensors", model.state_dict(), lambda name: prefix + name)
     with torch.inference_mode():
         wanted = model.encode_text(_padded(texts, 0)).numpy()
@@ -102,9 +91,13 @@ def test_clip_g_from_open_clip_names(
 
 
 def test_clip_l_from_open_clip_names(
-    spread: Callable[..., Any], save_weights: Save, texts: tuple[str, ...], min_cosine: MinCosine, tmp_path: Path
+    open_clip_model: Callable[..., Any],
+    save_weights: Save,
+    texts: tuple[str, ...],
+    min_cosine: MinCosine,
+    tmp_path: Path,
 ) -> None:
-    model = _open_clip(spread, 768, 768, quick_gelu=True)
+    model = open_clip_model(768, 768, quick_gelu=True)
     file = save_weights(tmp_path / "l.safetensors", model.state_dict())
     with torch.inference_mode():
         # With the identity as its projection, open_clip's own vector is the unprojected one.
@@ -123,9 +116,9 @@ def test_clip_h_from_transformers_names(
 
 
 def test_clip_h_from_open_clip_names(
-    spread: Callable[..., Any], save_weights: Save, pictures: np.ndarray, min_cosine: MinCosine, tmp_path: Path
+    open_clip_model: Callable[..., Any], save_weights: Save, pictures: np.ndarray, min_cosine: MinCosine, tmp_path: Path
 ) -> None:
-    model = _open_clip(spread, 1024, 64)
+    model = open_clip_model(1024, 64)
     file = save_weights(tmp_path / "open_clip_model.safetensors", model.state_dict())
     with torch.inference_mode():
         wanted = model.encode_image(_pixels(pictures)).numpy()

@@ -121,5 +121,5 @@ def test_only_floating_point_tensors_are_taken(clip_l_model: Any, save_weights: 
     tensors = {**clip_l_model.state_dict(), "text_model.embeddings.position_ids": torch.arange(77)[None]}
     file = tmp_path / "old_clip_l.safetensors"
     save_file(tensors, file)
-    _, read = read_tower(file, "clip_l", torch.float16)
+    _, read = read_tower(file, "clip_l", "text", torch.float16)
     assert all(tensor.dtype == torch.float16 for tensor in read.values())

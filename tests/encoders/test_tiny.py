@@ -36,6 +36,12 @@ def test_different_texts_get_different_vectors(tiny_weights: Path, texts: tuple[
         assert cosines.max() < 0.95, space
 
 
+def test_different_texts_are_told_apart_among_pictures(tiny_weights: Path, texts: tuple[str, ...]) -> None:
+    encoder = ClipVisionEncoder(tiny_weights / "clip_h.safetensors", "cpu")
+    vectors = _unit(np.stack([encoder.encode_query(text) for text in texts]))
+    assert (vectors @ vectors.T - 2 * np.eye(len(vectors))).max() < 0.95
+
+
 def test_pictures_are_told_apart_and_a_jpeg_copy_stays_nearest(tiny_weights: Path, pictures: np.ndarray) -> None:
     copies: list[np.ndarray] = []
     for picture in pictures:

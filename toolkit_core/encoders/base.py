@@ -12,12 +12,18 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EncoderError
+from ..errors import EncoderError, TextTowerMissing
 from ..spaces import SPACES
 from .identity import PROBE_TEXTS, probe_images
 
 Vectors = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
+
+BOTH_TOWERS = (
+    "To search pictures by a text, CLIP ViT-H/14 with both towers is needed: open_clip_model.safetensors of "
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K (3.9 GB); `diffusion-toolkit models download clip_h` gets it. Name it in "
+    "the settings file under [weights]: clip_h = PATH; in ComfyUI, connect no CLIP Vision."
+)
 
 
 class Encoder(ABC):
@@ -109,6 +115,13 @@ class ImageEncoder(Encoder):
 
         Returns float32, shape (n, width). Raises EncoderError.
         """
+
+    def encode_query(self, text: str) -> Vectors:
+        """Embed one search text among the pictures: raw, float32, shape (width,).
+
+        Raises TextTowerMissing where the weights embed pictures only, and EncoderError.
+        """
+        raise TextTowerMissing(f"{self.name} embeds pictures only, no text. {BOTH_TOWERS}")
 
     def probe(self) -> Vectors:
         return self.encode(probe_images())

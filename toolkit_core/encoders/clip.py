@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..spaces import SPACES
 from .base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from .batching import batches_by_length
 from .clip_checkpoint import Tower, read_tower
-from .clip_tokens import END_TOKEN, first_chunks
+from .clip_tokens import END_TOKEN, first_chunks, open_clip_chunks
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ _TEXT_HEAD_WIDTH = 64
 
 class _ClipTower(Encoder):
     """What the text and the vision encoder share: one tower of one file, on one device."""
+
+    _tower: ClassVar[Literal["text", "vision"]]
 
     def __init__(self, space: str, path: Path, device: str | None = None, dtype: str | None = None) -> None:
         """`device` is torch's ("cuda:0", "cpu", "mps"), by default the GPU that torch sees, else the CPU.
@@ -53,7 +55,7 @@ class _ClipTower(Encoder):
         import torch
 
         device, dtype = _device_and_dtype(self._wanted_device, self._wanted_dtype)
-        tower, tensors = read_tower(self.path, self.space, dtype)
+        tower, tensors = read_tower(self.path, self.space, self._tower, dtype)
         try:
             with torch.device("meta"):
                 model = _build_model(tower, self.space)
@@ -82,13 +84,18 @@ class ClipTextEncoder(_ClipTower, TextEncoder):
     """CLIP-L: the pooled end-token state after the final layer norm, unprojected, raw: `CLIPTextModel.pooler_output`.
 
     CLIP-G: the same state projected, raw: SDXL's `pooled_output`, `CLIPTextModelWithProjection.text_embeds`.
+    CLIP-H: projected too, into the space of its pictures, raw: open_clip's `encode_text`. Its texts are searches, no
+    prompts, so they are read as open_clip reads them: parentheses are no weights.
     """
+
+    _tower = "text"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), SPACES[self.space].width), np.float32)
         with self._lock:
             self.load()
-            chunks = [_until_end(chunk) for chunk in first_chunks(texts)]
+            read = open_clip_chunks if self.space == "clip_h" else first_chunks
+            chunks = [_until_end(chunk) for chunk in read(texts)]
             for rows in batches_by_length(chunks, self._batch_size(_TOKENS_A_BATCH)):
                 vectors[rows] = self._forward([chunks[row] for row in rows])
         return self._checked(vectors, len(texts))
@@ -108,8 +115,12 @@ class ClipTextEncoder(_ClipTower, TextEncoder):
 class ClipVisionEncoder(_ClipTower, ImageEncoder):
     """CLIP ViT-H/14: the projected `image_embeds`, raw. Normalises pixels as ComfyUI's `clip_preprocess` does."""
 
+    _tower = "vision"
+
     def __init__(self, path: Path, device: str | None = None, dtype: str | None = None) -> None:
         super().__init__("clip_h", path, device, dtype)
+        # Loaded by the first text: it is 350 million parameters, and most runs embed pictures only.
+        self._text_tower = ClipTextEncoder("clip_h", path, device, dtype)
 
     def encode(self, images: Images) -> Vectors:
         if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
@@ -124,6 +135,15 @@ class ClipVisionEncoder(_ClipTower, ImageEncoder):
             for start in range(0, len(images), size):
                 vectors[start : start + size] = self._forward(images[start : start + size])
         return self._checked(vectors, len(images))
+
+    def encode_query(self, text: str) -> Vectors:
+        with self._lock:
+            return self._text_tower.encode_query(text)
+
+    def unload(self) -> None:
+        with self._lock:
+            super().unload()
+            self._text_tower.unload()
 
     def _forward(self, images: Images) -> Vectors:
         import torch

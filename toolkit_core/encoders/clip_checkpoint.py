@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import EncoderError
+from ..errors import EncoderError, TextTowerMissing
+from ..spaces import SPACES
+from .base import BOTH_TOWERS
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +66,7 @@ class Tower:
     keys: each tensor of it, in transformers' or open_clip's name (see `style`), to its key in the file.
     projection: the output width of its projection, None where the file has none.
     positions: 77 for a text tower; 1 + patches for a vision tower, whose `patch` is the patch size in pixels.
-    space: the space that it can serve, or None.
+    space: the space of its vectors, or None. CLIP-H's text tower embeds into the pictures' space.
     """
 
     of: Literal["text", "vision"]
@@ -88,7 +90,9 @@ class Tower:
             return None
         if self.projection == 1280:
             return "clip_g"
-        return "clip_l" if self.width == 768 else None
+        if self.width == 768:
+            return "clip_l"
+        return "clip_h" if self.projection == 1024 else None
 
     def __str__(self) -> str:
         size = f"width {self.width}, {self.layers} layers, {self.positions} positions"
@@ -99,14 +103,18 @@ class Tower:
 
 @dataclass(frozen=True)
 class FileContents:
-    """The CLIP towers of a file, and whether it is a full checkpoint with a diffusion model in it."""
+    """The CLIP towers of a file, and whether it is a full checkpoint with a diffusion model in it.
+
+    spaces: those that it can serve. A text tower alone, such as SD2's, makes no CLIP-H.
+    """
 
     towers: tuple[Tower, ...]
     is_checkpoint: bool
 
     @property
     def spaces(self) -> tuple[str, ...]:
-        return tuple(tower.space for tower in self.towers if tower.space is not None)
+        needed = {"text": "text", "vision": "image"}
+        return tuple(t.space for t in self.towers if t.space is not None and SPACES[t.space].of == needed[t.of])
 
 
 def read_contents(file: Path) -> FileContents:
@@ -119,14 +127,19 @@ def read_contents(file: Path) -> FileContents:
     )
 
 
-def read_tower(file: Path, space: str, dtype: torch.dtype) -> tuple[Tower, dict[str, torch.Tensor]]:
-    """The tower of a file that serves `space`, its tensors in transformers' names.
+def read_tower(
+    file: Path, space: str, of: Literal["text", "vision"], dtype: torch.dtype
+) -> tuple[Tower, dict[str, torch.Tensor]]:
+    """The text or the vision tower of a file that embeds into `space`, its tensors in transformers' names.
 
     The names have their `text_model.` or `vision_model.`. Tensors are on the CPU, of `dtype`, whatever they were stored
-    in. Raises EncoderError when the file can't be read, holds no such tower, or holds scaled fp8 weights.
+    in. Raises EncoderError when the file can't be read, holds no such tower, or holds scaled fp8 weights;
+    TextTowerMissing when it holds CLIP-H's vision tower only.
     """
     contents = read_contents(file)
-    tower = next((tower for tower in contents.towers if tower.space == space), None)
+    tower = next((tower for tower in contents.towers if (tower.space, tower.of) == (space, of)), None)
+    if tower is None and of == "text" and space in contents.spaces:
+        raise TextTowerMissing(f"{file} holds the vision tower of CLIP ViT-H/14 only. {BOTH_TOWERS}")
     if tower is None:
         holds = ", ".join(str(tower) for tower in contents.towers) or "no CLIP model"
         raise EncoderError(f"{file} can't serve {space}: it holds {holds}. {_EXPECTED[space]}")

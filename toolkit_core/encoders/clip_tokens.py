@@ -1,14 +1,15 @@
-"""The token ids that ComfyUI makes of a prompt, without ComfyUI.
+"""The token ids that ComfyUI makes of a prompt, without ComfyUI; and those that open_clip makes of a search text.
 
-Follows `SDTokenizer.tokenize_with_weights` of comfy/sd1_clip.py: attention weights are unwrapped, `embedding:` words
-are ignored (there are no embedding files here), words are packed into chunks of 77 tokens. Only the first chunk is
-made: the pooled vector comes from it alone. ComfyUI recurses over parentheses and rescans at each depth; here one pass
-does, so that 100,000 open parentheses are as cheap as any other text.
+A prompt is read as `SDTokenizer.tokenize_with_weights` of comfy/sd1_clip.py does: attention weights are unwrapped,
+`embedding:` words are ignored (there are no embedding files here), words are packed into chunks of 77 tokens. Only the
+first chunk is made: the pooled vector comes from it alone. ComfyUI recurses over parentheses and rescans at each depth;
+here one pass does, so that 100,000 open parentheses are as cheap as any other text.
 """
 
 from __future__ import annotations
 
 import gzip
+import html
 import importlib.util
 import json
 import re
@@ -65,6 +66,27 @@ def first_chunks(texts: Sequence[str]) -> list[list[int]]:
                 chunks[i].append(END_TOKEN)
         waiting = still_waiting
     return chunks
+
+
+def open_clip_chunks(texts: Sequence[str]) -> list[list[int]]:
+    """Token ids as open_clip's tokenizer gives them: start token, at most 75 tokens, end token. Not padded.
+
+    Unlike there, no word of a text is a special token. Raises EncoderError when open_clip's vocabulary is missing.
+    """
+    ids = _token_ids(clip_tokenizer(), [_cleaned(text) for text in texts])
+    return [[START_TOKEN, *tokens[: CHUNK_LENGTH - 2], END_TOKEN] for tokens in ids]
+
+
+def _cleaned(text: str) -> str:
+    """What open_clip makes of a text before its vocabulary: mended, without HTML's escapes, in lower case."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = " ".join(text.split()).lower()
+    # open_clip spells its special tokens otherwise; with spaces these are the pieces that it makes of them.
+    for word in ("startoftext", "endoftext"):
+        text = text.replace(f"<|{word}|>", f"<| {word} |>")
+    return text
 
 
 def _token_ids(tokenizer: CLIPTokenizer, words: list[str]) -> list[list[int]]:

@@ -34,7 +34,10 @@ def write_tiny_weights(folder: Path) -> list[Path]:
     towers = {
         "clip_l": _text_tower(width=768, intermediate=256, projection=None),
         "clip_g": _text_tower(width=128, intermediate=256, projection=1280),
-        "clip_h": _vision_tower(width=160, intermediate=320, projection=1024),
+        "clip_h": {
+            **_vision_tower(width=160, intermediate=320, projection=1024),
+            **_text_tower(width=64, intermediate=128, projection=1024),
+        },
     }
     files = [folder / f"{name}.safetensors" for name in towers]
     try:

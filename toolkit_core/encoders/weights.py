@@ -22,8 +22,9 @@ SEARCH_DEPTH = 3
 NEEDS = {
     "bge": "BAAI/bge-large-en-v1.5 as ONNX: a folder with onnx/model.onnx and its tokenizer (1.3 GB). "
     "`diffusion-toolkit models download bge` gets it.",
-    "clip_h": "CLIP ViT-H/14 laion2B-s32B-b79K, one safetensors file (2.5 GB, or 3.9 GB with its text half). "
-    "ComfyUI users have it in models/clip_vision; `diffusion-toolkit models download clip_h` gets it.",
+    "clip_h": "CLIP ViT-H/14 laion2B-s32B-b79K, one safetensors file (2.5 GB, or 3.9 GB with the text tower, "
+    "by which a text finds pictures). ComfyUI users have it in models/clip_vision; "
+    "`diffusion-toolkit models download clip_h` gets it with both towers.",
     "clip_l": "CLIP-L, the text encoder of SD1, SDXL and FLUX, one safetensors file (0.25 GB), such as "
     "clip_l.safetensors. It comes with ComfyUI's models (models/text_encoders), or name an SDXL checkpoint.",
     "clip_g": "CLIP-G, the second text encoder of SDXL and SD3, one safetensors file (1.4 GB), such as "
