@@ -1,5 +1,10 @@
 """The one exception family. Each message says what was wrong, with the value, and what to do next."""
 
+import unicodedata
+
+# How much of a long filter is shown around its mistake.
+WIDTH_BEFORE_CARET, WIDTH_AFTER_CARET = 60, 40
+
 
 class ToolkitError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -55,3 +60,34 @@ class SearchError(ToolkitError):
 
 class ImageNotFound(ToolkitError):
     """The library has no image with the id that was asked for."""
+
+
+class FilterError(SearchError):
+    """A filter cannot be read. The message shows the filter with a caret below the character that is at fault.
+
+    text: the filter. position: of that character, counted from 0; len(text) where something is missing at its end.
+    """
+
+    def __init__(self, text: str, position: int, mistake: str) -> None:
+        line, column = _shown(text, position)
+        super().__init__(
+            f"The filter cannot be read at character {position + 1}. {mistake}\n  {line}\n  {' ' * column}^"
+        )
+        self.text = text
+        self.position = position
+
+
+def _shown(text: str, position: int) -> tuple[str, int]:
+    """A part of a text on one line of a terminal, and the column of a character in it."""
+    start = 0 if position <= WIDTH_BEFORE_CARET else position - WIDTH_BEFORE_CARET
+    end = position + WIDTH_AFTER_CARET
+    before, rest = (
+        "".join(character if character.isprintable() else " " if character.isspace() else "�" for character in part)
+        for part in (text[start:position], text[position:end])
+    )
+    before = ("…" if start else "") + before
+    column = sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in before
+    )
+    return before + rest + ("…" if end < len(text) else ""), column
