@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,21 @@ class SearchHit:
     score: float
     scores: Mapping[str, float]
     prompt: str | None
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """Images of which one would do: `ids[0]`, the favourite, the best rated or else the oldest of them.
+
+    paths: in the order of `ids`.
+    kind: "identical" (the same file) or "similar" (much the same picture; of identical files only one is in here).
+    similarity: the lowest cosine similarity of any of them to the first; 1 for identical files.
+    """
+
+    ids: tuple[int, ...]
+    paths: tuple[str, ...]
+    kind: Literal["identical", "similar"]
+    similarity: float
 
 
 @dataclass(frozen=True)
