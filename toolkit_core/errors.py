@@ -58,6 +58,10 @@ class SearchError(ToolkitError):
     """A search cannot be run as it was asked for."""
 
 
+class CurationError(ToolkitError):
+    """A rating or a tag is none that an image can have."""
+
+
 class ImageNotFound(ToolkitError):
     """The library has no image with the id that was asked for."""
 

@@ -10,12 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .database import Database, images, rereading, revision, vectors
+from .database import Database, curation, images, rereading, revision, vectors
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound, SearchError
 from .metadata import READER_VERSION
-from .records import ImageRecord, IndexReport, LibraryStatus, Progress, RereadReport, SearchResults, SealedSpace
+from .records import (
+    DuplicateGroup,
+    ImageRecord,
+    IndexReport,
+    LibraryStatus,
+    Progress,
+    RereadReport,
+    SearchHit,
+    SearchResults,
+)
 from .settings import Settings, load_settings
 from .space_encoders import EncoderSource, SpaceEncoders
 from .spaces import EMBEDDINGS, SPACES
@@ -218,6 +227,58 @@ class Library:
             page,
         )
         return search(self.database, self._encoders.connected(encoders or {}), query)
+
+    def neighbours(self, id: int, top_k: int = 20) -> list[SearchHit]:
+        """The images most like one by picture, best first, without itself.
+
+        Raises SearchError where it has no picture embedding, ImageNotFound, DatabaseError.
+        """
+        if top_k < 1:
+            raise SearchError(f"top_k is {top_k}; ask for 1 image or more.")
+        hits = self.search(image_id=id, weights={"clip_h": 1}, top_k=top_k + 1)
+        return [hit for hit in hits if hit.id != id][:top_k]
+
+    def duplicates(
+        self, threshold: float = 0.98, progress: Callable[[Progress], None] | None = None
+    ) -> list[DuplicateGroup]:
+        """The groups of identical files, then those of pictures that are as good as the same.
+
+        threshold: the lowest CLIP-H cosine similarity of a picture to the one that stands for its group, above 0 and
+        up to 1. See `search.duplicates` for how groups are made, and how long that takes.
+        An exception out of `progress` stops it. Raises SearchError, DatabaseError.
+        """
+        from .search.duplicates import find_duplicates
+
+        return find_duplicates(self.database, threshold, progress or (lambda _: None))
+
+    def curate(
+        self,
+        ids: Sequence[int],
+        *,
+        favorite: bool | None = None,
+        rating: int | None = None,
+        clear_rating: bool = False,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+    ) -> int:
+        """Say of images that they are favourites, how good they are, and what they are about.
+
+        rating: from 0 to 10; clear_rating takes it away. What is not given stays as it is. An image's tags are sorted,
+        each once; they are trimmed, up to 100 characters long, and case matters.
+        Returns how many images were changed. Raises CurationError, ImageNotFound (nothing is changed then),
+        DatabaseError.
+        """
+        change = curation.Curation(favorite, rating, clear_rating, add_tags, remove_tags)
+        with self.database.transaction() as connection:
+            changed = curation.curate(connection, ids, change)
+            if changed:
+                revision.bump(connection)
+        return changed
+
+    def tags(self) -> dict[str, int]:
+        """How many images have each tag, the most used first."""
+        with self.database.transaction() as connection:
+            return curation.tag_counts(connection)
 
     def revision(self) -> str:
         """A text that is another one after every change to what can be found. One query of one row."""

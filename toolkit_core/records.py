@@ -129,6 +129,21 @@ class SearchResults(list[SearchHit]):
 
 
 @dataclass(frozen=True)
+class DuplicateGroup:
+    """Images of which one would do: `ids[0]`, the favourite, the best rated or else the oldest of them.
+
+    paths: in the order of `ids`.
+    kind: "identical" (the same file) or "similar" (much the same picture; of identical files only one is in here).
+    similarity: the lowest cosine similarity of any of them to the first; 1 for identical files.
+    """
+
+    ids: tuple[int, ...]
+    paths: tuple[str, ...]
+    kind: Literal["identical", "similar"]
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a long piece of work has come. `total` is None while it is not known."""
 

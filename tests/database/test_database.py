@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
-from pgvector import HalfVector, Vector
+from pgvector import Vector
 from psycopg.conninfo import make_conninfo
 
 import toolkit_core.database

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import random
 import re
-import string
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
 from toolkit_core.database import Database, images, vectors
 from toolkit_core.database.filters import condition
 from toolkit_core.database.images import ImageRow
-from toolkit_core.errors import FilterError
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.records import GenerationParameters, Lora
 from toolkit_core.search.filter_language import parse_filter

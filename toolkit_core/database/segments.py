@@ -198,7 +198,9 @@ def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, pr
 
 def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: int, own_server: bool) -> None:
     parts = names(space)
-    connection.execute(sql.SQL("CREATE TABLE next_sealed (LIKE {sealed} INCLUDING ALL EXCLUDING INDEXES)").format(**parts))
+    connection.execute(
+        sql.SQL("CREATE TABLE next_sealed (LIKE {sealed} INCLUDING ALL EXCLUDING INDEXES)").format(**parts)
+    )
     connection.execute(
         sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {whole} ORDER BY {owner}").format(**parts)
     )

@@ -17,7 +17,7 @@ from .database import Connection
 from .filters import Condition
 from .segments import Segments
 from .stored_text import disk_path
-from .vectors import names, table
+from .vectors import names
 
 LARGEST_EF_SEARCH = 1000
 SMALLEST_EF_SEARCH = 100
@@ -110,9 +110,9 @@ def ranked(
     if ids is None:
         # Each distance once, though many images may share a text.
         scans = [
-            sql.SQL("{score} AS MATERIALIZED (SELECT {owner}, 1 - (embedding <=> {vector}) AS score FROM {whole})").format(
-                score=_scores(name), vector=vectors[name], **names(SPACES[part.embedding.space])
-            )
+            sql.SQL(
+                "{score} AS MATERIALIZED (SELECT {owner}, 1 - (embedding <=> {vector}) AS score FROM {whole})"
+            ).format(score=_scores(name), vector=vectors[name], **names(SPACES[part.embedding.space]))
             for name, part in parts.items()
         ]
         head = sql.SQL("WITH {} ").format(sql.SQL(", ").join(scans))
@@ -137,7 +137,9 @@ def ranked(
             for name, part in parts.items()
         ]
     score = sql.SQL(" + ").join(
-        sql.SQL("{weight}::float8 * {score}.score").format(weight=sql.Placeholder(f"weight_{name}"), score=_scores(name))
+        sql.SQL("{weight}::float8 * {score}.score").format(
+            weight=sql.Placeholder(f"weight_{name}"), score=_scores(name)
+        )
         for name in parts
     )
     thresholds = [
@@ -186,7 +188,9 @@ def ranked(
 
 def expected_matches(connection: Connection, condition: Condition) -> tuple[int, int]:
     """How many images PostgreSQL expects to fulfil a condition, and how many it knows of, by its statistics."""
-    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}").format(condition.sql)
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}").format(
+        condition.sql
+    )
     plan = connection.execute(explain, condition.parameters, prepare=False).fetchone()
     total = connection.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'image_file'::regclass").fetchone()
     assert plan is not None

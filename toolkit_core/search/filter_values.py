@@ -50,7 +50,7 @@ SHAPES: dict[str, Aspect] = {
 Bound = TypeVar("Bound")
 
 
-class Mistake(Exception):  # noqa: N818
+class Mistake(Exception):
     """What is wrong with a filter, and where. `parse_filter` makes a FilterError of it."""
 
     def __init__(self, position: int, what: str) -> None:
@@ -207,7 +207,7 @@ def _period(text: str) -> tuple[datetime, datetime] | None:
     try:
         start = datetime(year, month, day)  # noqa: DTZ001 - a day of this machine's time zone
         if match[3]:
-            end = datetime.fromordinal(start.toordinal() + 1)  # noqa: DTZ004
+            end = datetime.fromordinal(start.toordinal() + 1)
         elif match[2]:
             end = datetime(year + month // 12, month % 12 + 1, 1)  # noqa: DTZ001
         else:

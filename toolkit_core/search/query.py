@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,9 @@ def _check(query: Query) -> None:
         if threshold is not None and not np.isfinite(threshold):
             raise SearchError(f"{_of(name)} is {threshold}; a cosine similarity lies between -1 and 1.")
     if not 0 <= query.diversity <= 1:
-        raise SearchError(f"diversity is {query.diversity}; it lies between 0, the most alike, and 1, the most diverse.")
+        raise SearchError(
+            f"diversity is {query.diversity}; it lies between 0, the most alike, and 1, the most diverse."
+        )
     if query.sort not in SORTS:
         raise SearchError(f"sort is {query.sort!r}; there are {', '.join(SORTS)}.")
 
@@ -218,7 +220,9 @@ def _diverse(connection: Connection, hits: list[SearchHit], query: Query) -> lis
     space = SPACES["clip_h"]
     found = vectors.read_of(connection, space, [hit.id for hit in hits])
     without = np.full(space.width, np.nan, np.float32)
-    pictures = np.stack([found.get(hit.id, without) for hit in hits]) if hits else np.empty((0, space.width), np.float32)
+    pictures = (
+        np.stack([found.get(hit.id, without) for hit in hits]) if hits else np.empty((0, space.width), np.float32)
+    )
     scores = np.array([hit.score for hit in hits], np.float32)
     return [hits[i] for i in most_diverse(pictures, scores, query.top_k, query.diversity)]
 
@@ -253,7 +257,9 @@ class _Page:
         try:
             passed, id, score, date, rating = json.loads(base64.urlsafe_b64decode(text))
             modified_at = None if date is None else datetime.fromisoformat(date)
-            last = SearchHit(int(id), "", float(score), {}, None, modified_at, rating=None if rating is None else int(rating))
+            last = SearchHit(
+                int(id), "", float(score), {}, None, modified_at, rating=None if rating is None else int(rating)
+            )
             if not (0 < int(passed) <= 2**31 and abs(last.id) < 2**63 and np.isfinite(last.score)):
                 raise ValueError(text)
             return cls(last, int(passed))

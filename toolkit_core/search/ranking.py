@@ -110,7 +110,8 @@ def _fused(
     depth = max(FIRST_DEPTH, 2 * (bounds.top_k + passed))
     while True:
         found = [
-            (part, candidates(connection, part, states[name], depth, bounds.condition)) for name, part in leading.items()
+            (part, candidates(connection, part, states[name], depth, bounds.condition))
+            for name, part in leading.items()
         ]
         named = {id for _, part_candidates in found for id in part_candidates.ids}
         hits = ranked(connection, parts, bounds, sorted(named))

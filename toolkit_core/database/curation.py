@@ -1,0 +1,119 @@
+"""What a person says of images: favourite, rating and tags."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import CurationError, ImageNotFound
+from .database import Connection
+
+HIGHEST_RATING = 10
+LONGEST_TAG = 100
+LARGEST_ID = 2**63 - 1
+IDS_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A change to make. None, and no tags, leave a thing as it is.
+
+    Raises CurationError for what no image can have, with the value.
+    """
+
+    favorite: bool | None = None
+    rating: int | None = None
+    clear_rating: bool = False
+    add_tags: Sequence[str] = ()
+    remove_tags: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        rating = self.rating
+        if rating is not None and (type(rating) is not int or not 0 <= rating <= HIGHEST_RATING):
+            raise CurationError(f"The rating is {rating!r}; it is a whole number from 0 to {HIGHEST_RATING}.")
+        if rating is not None and self.clear_rating:
+            raise CurationError(f"A rating of {rating} is to be set and cleared at once; choose one.")
+        object.__setattr__(self, "add_tags", normal_tags(self.add_tags))
+        object.__setattr__(self, "remove_tags", normal_tags(self.remove_tags))
+        both = set(self.add_tags) & set(self.remove_tags)
+        if both:
+            raise CurationError(f"The tag {min(both)!r} is to be added and removed at once; choose one.")
+
+
+def normal_tag(tag: str) -> str:
+    """A tag as it is stored: trimmed, and in Unicode's composed form (NFC), so that any keyboard's "é" is one.
+
+    Otherwise tags are compared as they are: "Fox" and "fox" are two. Raises CurationError.
+    """
+    normal = unicodedata.normalize("NFC", tag).strip()
+    if not normal:
+        raise CurationError(f"{tag!r} is no tag: there is nothing in it.")
+    if len(normal) > LONGEST_TAG:
+        raise CurationError(f"The tag {normal[:20]!r}… has {len(normal)} characters; {LONGEST_TAG} are the most.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in normal):
+        raise CurationError(f"The tag {normal!r} has a control character in it, which cannot be stored. Leave it out.")
+    return normal
+
+
+def normal_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags as they are stored, sorted, each once. Raises CurationError."""
+    if isinstance(tags, str):
+        raise CurationError(f"Tags are given as a list, not as the one text {tags!r}.")
+    return tuple(sorted({normal_tag(tag) for tag in tags}))
+
+
+def curate(connection: Connection, ids: Sequence[int], change: Curation) -> int:
+    """Make a change to images. Returns how many of them were not like that before.
+
+    Raises ImageNotFound where there is no image with one of the ids, and changes nothing then.
+    """
+    possible = [id for id in ids if 0 < id <= LARGEST_ID]
+    # In the order in which the indexer takes its row locks.
+    locked = connection.execute(
+        "SELECT id FROM image_file WHERE id = ANY(%s::bigint[]) ORDER BY path FOR NO KEY UPDATE", [possible]
+    )
+    unknown = sorted(set(ids) - {id for (id,) in locked})
+    if unknown:
+        named = ", ".join(map(str, unknown[:IDS_NAMED]))
+        more = f" and {len(unknown) - IDS_NAMED} more" if len(unknown) > IDS_NAMED else ""
+        raise ImageNotFound(f"The library has no image with id {named}{more}. Nothing was changed.")
+    return connection.execute(
+        UPDATE_CURATED,
+        {
+            "ids": possible,
+            "favorite": change.favorite,
+            "rating": change.rating,
+            "clear_rating": change.clear_rating,
+            "add_tags": list(change.add_tags),
+            "remove_tags": list(change.remove_tags),
+        },
+    ).rowcount
+
+
+def tag_counts(connection: Connection) -> dict[str, int]:
+    """How many images have each tag, the most used first."""
+    rows = connection.execute(
+        'SELECT tag, count(*) FROM image_file, unnest(tags) AS tag GROUP BY tag ORDER BY count(*) DESC, tag COLLATE "C"'
+    )
+    return dict(rows.fetchall())
+
+
+UPDATE_CURATED = """
+    UPDATE image_file f
+    SET favorite = new.favorite, rating = new.rating, tags = new.tags
+    FROM (
+        SELECT
+            id,
+            coalesce(%(favorite)s::boolean, favorite) AS favorite,
+            CASE WHEN %(clear_rating)s THEN NULL ELSE coalesce(%(rating)s::smallint, rating) END AS rating,
+            ARRAY(
+                SELECT DISTINCT tag COLLATE "C" FROM unnest(tags || %(add_tags)s::text[]) AS tag
+                WHERE tag <> ALL (%(remove_tags)s::text[])
+                ORDER BY 1
+            ) AS tags
+        FROM image_file
+        WHERE id = ANY(%(ids)s::bigint[])
+    ) new
+    WHERE f.id = new.id AND (f.favorite, f.rating, f.tags) IS DISTINCT FROM (new.favorite, new.rating, new.tags)
+"""
