@@ -42,7 +42,7 @@ class ConditioningError(ToolkitError):
 
 
 class FolderNotAllowed(ToolkitError):
-    """A node was asked to read a folder outside the allowed roots."""
+    """A node was asked to read or write outside the allowed roots."""
 
 
 class SearchError(ToolkitError):
@@ -51,3 +51,7 @@ class SearchError(ToolkitError):
 
 class ImageNotFound(ToolkitError):
     """The library has no image with the id that was asked for."""
+
+
+class ExportError(ToolkitError):
+    """Images cannot be exported as it was asked for, or their files could not be written."""
