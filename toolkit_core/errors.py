@@ -51,7 +51,7 @@ class ConditioningError(ToolkitError):
 
 
 class FolderNotAllowed(ToolkitError):
-    """A node was asked to read a folder outside the allowed roots."""
+    """A node was asked to read or write outside the allowed roots."""
 
 
 class SearchError(ToolkitError):
@@ -95,3 +95,7 @@ def _shown(text: str, position: int) -> tuple[str, int]:
         for character in before
     )
     return before + rest + ("…" if end < len(text) else ""), column
+
+
+class ExportError(ToolkitError):
+    """Images cannot be exported as it was asked for, or their files could not be written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from .errors import ImageNotFound, SearchError
 from .metadata import READER_VERSION
 from .records import (
     DuplicateGroup,
+    ExportReport,
     ImageRecord,
     IndexReport,
     LibraryStatus,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .conditioning import Conditioning, ConditioningEncoder
+    from .database.filters import Condition
     from .metadata.comfyui.types import NodeTypes
     from .search import Sort
 
@@ -325,6 +327,32 @@ class Library:
         self.image(id)
         with self.database.transaction() as connection:
             return vectors.read(connection, id, list(EMBEDDINGS))
+
+    def export(
+        self,
+        target: Path | str,
+        *,
+        ids: Iterable[int] | None = None,
+        condition: Condition | None = None,
+        format: str | None = None,
+        embeddings: Sequence[str] = tuple(EMBEDDINGS),
+        roots: Sequence[Path] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ExportReport:
+        """Write images and their embeddings to files that other programs read, all as they are at one moment.
+
+        target: a file that ends in .safetensors or .parquet; a file that ends in .json, for one image; or a folder, for
+        one JSON file an image. It is replaced when the export is whole, and left as it was by one that fails.
+        ids: these images in this order; None: all of them by id. condition: only those that meet it.
+        format: "json", "safetensors" or "parquet", where the target's name does not say it.
+        embeddings: names out of `toolkit_core.spaces.EMBEDDINGS`. roots: folders; the target must lie below one.
+        An exception out of `progress` stops the export. What the files hold is said in `toolkit_core.export`.
+        Raises ExportError, ImageNotFound, FolderNotAllowed, DatabaseError.
+        """
+        from .export import Selection, allowed_target, export
+
+        real = allowed_target(target, roots, self.settings.home / "settings.toml")
+        return export(self.database, real, Selection(ids, condition), format, embeddings, progress)
 
     def status(self) -> LibraryStatus:
         """Counts, what is pending, and whose vectors each space holds."""

@@ -218,6 +218,31 @@ class RereadReport:
 
 
 @dataclass(frozen=True)
+class ExportReport:
+    """What one export wrote. `target` is its real path.
+
+    files, bytes: of all files together. without_embeddings: images that have none of the embeddings asked for.
+    missing: images that lack an embedding, by its name.
+    """
+
+    target: str
+    format: str
+    files: int
+    images: int
+    without_embeddings: int
+    missing: Mapping[str, int]
+    bytes: int
+    seconds: float
+
+    def summary(self) -> str:
+        """What was written, in one line."""
+        return (
+            f"{self.images} images in {self.files} files, {self.bytes / 1e6:.1f} MB, {self.without_embeddings} of them "
+            f"without embeddings, in {self.seconds:.1f} s to {self.target}"
+        )
+
+
+@dataclass(frozen=True)
 class EncoderRecord:
     """The encoder that made a space's vectors: its name, and its probe (see `encoders.identity`)."""
 

@@ -135,7 +135,40 @@ def get(connection: Connection, id: int) -> ImageRecord | None:
     """One image, or None."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(GET_IMAGE, [id]).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else record(row)
+
+
+def record(row: Mapping[str, Any]) -> ImageRecord:
+    """A row of RECORD_COLUMNS as a record."""
+    return ImageRecord(
+        id=row["id"],
+        path=disk_path(row["path"]),
+        file_size=row["file_size"],
+        modified_at=row["modified_at"],
+        width=row["width"],
+        height=row["height"],
+        parameters=GenerationParameters(
+            generator=row["generator"],
+            prompt=row["prompt"],
+            negative_prompt=row["negative_prompt"],
+            model=row["model"],
+            vae=row["vae"],
+            loras=tuple(Lora(**lora) for lora in row["loras"]),
+            sampler=row["sampler"],
+            scheduler=row["scheduler"],
+            steps=row["steps"],
+            cfg_scale=row["cfg_scale"],
+            guidance=row["guidance"],
+            seed=None if row["seed"] is None else int(row["seed"]),
+            denoise=row["denoise"],
+        ),
+        favorite=row["favorite"],
+        rating=row["rating"],
+        tags=tuple(row["tags"]),
+        error=row["error"],
+        indexed_at=row["indexed_at"],
+        embeddings=tuple(name for name in EMBEDDINGS if row[name]),
+    )
 
 
 def prompt_ids(connection: Connection, id: int) -> tuple[int | None, int | None]:
@@ -214,38 +247,6 @@ def _text(value: str | None) -> str | None:
     return None if value is None else storable(value)
 
 
-def _record(row: Mapping[str, Any]) -> ImageRecord:
-    return ImageRecord(
-        id=row["id"],
-        path=disk_path(row["path"]),
-        file_size=row["file_size"],
-        modified_at=row["modified_at"],
-        width=row["width"],
-        height=row["height"],
-        parameters=GenerationParameters(
-            generator=row["generator"],
-            prompt=row["prompt"],
-            negative_prompt=row["negative_prompt"],
-            model=row["model"],
-            vae=row["vae"],
-            loras=tuple(Lora(**lora) for lora in row["loras"]),
-            sampler=row["sampler"],
-            scheduler=row["scheduler"],
-            steps=row["steps"],
-            cfg_scale=row["cfg_scale"],
-            guidance=row["guidance"],
-            seed=None if row["seed"] is None else int(row["seed"]),
-            denoise=row["denoise"],
-        ),
-        favorite=row["favorite"],
-        rating=row["rating"],
-        tags=tuple(row["tags"]),
-        error=row["error"],
-        indexed_at=row["indexed_at"],
-        embeddings=tuple(name for name in EMBEDDINGS if row[name]),
-    )
-
-
 PARAMETER_COLUMNS = (
     *("prompt_id", "negative_prompt_id", "generator", "model", "vae", "loras", "sampler", "scheduler", "steps"),
     *("cfg_scale", "guidance", "seed", "denoise"),
@@ -264,9 +265,22 @@ UPSERT_IMAGE = sql.SQL(
     updates=sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in COLUMNS[1:]),
 )
 
-GET_IMAGE = sql.SQL("SELECT *, {} FROM image WHERE id = %s").format(
-    sql.SQL(", ").join(
-        sql.SQL("{} IS NOT NULL AS {}").format(sql.Identifier(e.view_column), sql.Identifier(e.name))
-        for e in EMBEDDINGS.values()
-    )
+RECORD_COLUMNS = sql.SQL(", ").join(
+    [
+        *map(
+            sql.Identifier,
+            (
+                *("id", "path", "file_size", "modified_at", "width", "height", "prompt", "negative_prompt"),
+                *("generator", "model", "vae", "loras", "sampler", "scheduler", "steps", "cfg_scale", "guidance"),
+                *("seed", "denoise", "favorite", "rating", "tags", "error", "indexed_at"),
+            ),
+        ),
+        *(
+            sql.SQL("{} IS NOT NULL AS {}").format(sql.Identifier(e.view_column), sql.Identifier(e.name))
+            for e in EMBEDDINGS.values()
+        ),
+    ]
 )
+"""Of the view `image`; each embedding's name says whether it is there."""
+
+GET_IMAGE = sql.SQL("SELECT {} FROM image WHERE id = %s").format(RECORD_COLUMNS)
