@@ -77,7 +77,7 @@ def batches(connection: Connection, ids: NDArray[np.int64], embeddings: Sequence
     for start in range(0, len(ids), ROWS_A_BATCH):
         wanted = ids[start : start + ROWS_A_BATCH].tolist()
         with connection.cursor(row_factory=dict_row) as cursor:
-            # The ids as a condition, which PostgreSQL pushes below the view's joins; it would not push a join.
+            # A condition goes below the view's joins. A join with the ids would not: all images were joined first.
             by_id = {row["id"]: row for row in cursor.execute(statement, [wanted], binary=True)}
         rows = [by_id[id] for id in wanted]
         vectors = {e.name: np.full((len(rows), SPACES[e.space].width), np.nan, np.float16) for e in embeddings}

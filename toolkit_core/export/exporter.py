@@ -80,7 +80,6 @@ def export(
         contents = _contents(connection, len(ids), names)
         with ExitStack() as stack:
             with writing(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
                 writer = make(target, contents, stack)
             for batch in export_rows.batches(connection, ids, contents.embeddings):
                 with writing(target):

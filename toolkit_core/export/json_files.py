@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import lru_cache
@@ -113,41 +114,39 @@ class JsonFolder:
         self._remove_part()
         if os.path.lexists(self._part):
             raise ExportError(f"{str(self._part)!r} is in the way and is no part of an export. Move it away.")
-        self._part.mkdir()
+        self._part.mkdir(parents=True)
         stack.callback(self._discard)
-        self._bytes = self._images = 0
+        self._bytes = 0
+        self._ids = array("q")
         self._manifest = (self._part / MANIFEST).open("xb")
         stack.callback(self._close)
         self._manifest.write(_manifest_head(contents))
 
     def write(self, batch: ExportBatch) -> None:
         for image, document in zip(batch.images, _documents(batch), strict=True):
-            name = f"image_{image.id}.json"
+            name = _name(image.id)
             (self._part / name).write_bytes(document)
             entry = encoded({"ImageId": image.id, "ImagePath": image.path, "File": name})
-            self._manifest.write(b",\n" + entry if self._images else b"\n" + entry)
+            self._manifest.write(b",\n" + entry if self._ids else b"\n" + entry)
             self._bytes += len(document)
-            self._images += 1
+            self._ids.append(image.id)
 
     def finish(self) -> tuple[int, int]:
         self._manifest.write(b"\n]\n}\n")
         self._manifest.flush()
         os.fsync(self._manifest.fileno())
         self._manifest.close()
-        return self._images + 1, self._bytes + (self._part / MANIFEST).stat().st_size
+        return len(self._ids) + 1, self._bytes + (self._part / MANIFEST).stat().st_size
 
     def publish(self) -> None:
         if not self._target.exists():
             self._part.rename(self._target)
             return
-        with os.scandir(self._target) as entries:
-            for entry in entries:
-                if IMAGE_NAME.fullmatch(entry.name) and not (self._part / entry.name).exists():
-                    Path(entry).unlink()
-        with os.scandir(self._part) as entries:
-            for entry in entries:
-                if entry.name != MANIFEST:
-                    Path(entry).replace(self._target / entry.name)
+        for name in _image_names(self._target):
+            if not (self._part / name).exists():
+                (self._target / name).unlink()
+        for name in map(_name, self._ids):
+            (self._part / name).replace(self._target / name)
         (self._part / MANIFEST).replace(self._target / MANIFEST)
 
     def _close(self) -> None:
@@ -162,10 +161,8 @@ class JsonFolder:
         """Remove what an export writes; the folder as well, if that was all."""
         if self._part.is_symlink() or not self._part.is_dir():
             return
-        with os.scandir(self._part) as entries:
-            for entry in entries:
-                if entry.name == MANIFEST or IMAGE_NAME.fullmatch(entry.name):
-                    Path(entry).unlink()
+        for name in [*_image_names(self._part), MANIFEST]:
+            (self._part / name).unlink(missing_ok=True)
         with suppress(OSError):
             self._part.rmdir()
 
@@ -185,6 +182,16 @@ def _manifest_head(contents: Contents) -> bytes:
     }
     head = f'{MANIFEST_HEAD},\n"Version": {FORMAT_VERSION},\n"Count": {contents.images},\n'
     return head.encode() + b'"Embeddings": ' + encoded(embeddings) + b',\n"Images": ['
+
+
+def _name(id: int) -> str:
+    return f"image_{id}.json"
+
+
+def _image_names(folder: Path) -> list[str]:
+    """All at once: some file systems skip names where others are removed while they are listed."""
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if IMAGE_NAME.fullmatch(entry.name)]
 
 
 def _is_empty(folder: Path) -> bool:
@@ -213,7 +220,7 @@ def _vector(halves: NDArray[np.float16]) -> bytes:
 
 @lru_cache(maxsize=1)
 def _texts_of_halves() -> list[str]:
-    """By its bits, the shortest text of every float16 that gives its float32 back: 40 times faster than formatting."""
+    """By its bits, the shortest text of every float16 that gives its float32 back: 10 times faster than formatting."""
     return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32).astype(str).tolist()
 
 

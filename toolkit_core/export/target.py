@@ -57,6 +57,7 @@ class PartFile:
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path = path
         self.part = path.with_name(path.name + PART)
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.part.unlink(missing_ok=True)
         self.file = self.part.open("xb")
         stack.callback(self._discard)
