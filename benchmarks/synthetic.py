@@ -108,7 +108,11 @@ COLUMNS += " cfg_scale, seed, favorite, rating, tags"
 
 
 def _prompt(id: int) -> tuple[str, ...]:
-    return (str(id), f"\\\\x{id:064x}", f"a picture of subject{id} in style{id % 97}, place{id % 1009}, detailed, sharp")
+    return (
+        str(id),
+        f"\\\\x{id:064x}",
+        f"a picture of subject{id} in style{id % 97}, place{id % 1009}, detailed, sharp",
+    )
 
 
 def _image(made: Synthetic, i: int) -> tuple[str, ...]:

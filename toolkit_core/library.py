@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .database import Database, curation, images, rereading, revision, vectors
+from .database.segments import index_of, seal
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound, SearchError
@@ -23,6 +24,7 @@ from .records import (
     LibraryStatus,
     Progress,
     RereadReport,
+    SealedSpace,
     SearchHit,
     SearchResults,
 )
@@ -134,9 +136,20 @@ class Library:
             recursive=recursive,
             reindex=reindex,
             keep=keep,
+            index=self.settings.index,
             node_types=self._types_of_nodes,
         )
         return indexer.run(paths)
+
+    def optimize(
+        self, progress: Callable[[Progress], None] | None = None, *, rebuild: bool = False
+    ) -> list[SealedSpace]:
+        """Bring every vector of a space that is worth an index into it, which `index` does once many are not.
+
+        rebuild: build the indexes anew. Searches and indexing go on meanwhile, also when this ends early. Where another
+        process is at it, this does nothing. Returns what was done, by space. Raises DatabaseError.
+        """
+        return seal(self.database, kind=self.settings.index, progress=progress, most_open_rows=0, rebuild=rebuild)
 
     def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
         """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.
@@ -361,6 +374,7 @@ class Library:
             read_by_older = rereading.count(connection, READER_VERSION)
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
             encoders = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
+            indexes = {space.name: index_of(connection, space) for space in SPACES.values()}
         return LibraryStatus(
             images=total,
             failed=failed,
@@ -368,6 +382,7 @@ class Library:
             read_by_older=read_by_older,
             pending=pending,
             encoders=encoders,
+            indexes=indexes,
             database={
                 "server": self.database.describe(),
                 "connection": self.database.connection_string(),

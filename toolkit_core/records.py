@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from .spaces import IndexKind
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -160,6 +162,16 @@ class FailedFile:
 
 
 @dataclass(frozen=True)
+class SealedSpace:
+    """What sealing did to a space: how many rows came into its index, and whether that was built anew."""
+
+    space: str
+    rows: int
+    anew: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class IndexReport:
     """What one run of the indexer did.
 
@@ -168,6 +180,7 @@ class IndexReport:
     skipped: spaces left pending because there are no weights, with where they were looked for.
     refused: spaces left pending because their weights cannot be used, with the reason.
     kept_conditionings: whole conditionings kept in this run.
+    sealed: the spaces whose vectors came into an index after it.
     """
 
     new: int = 0
@@ -180,6 +193,7 @@ class IndexReport:
     skipped: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     kept_conditionings: int = 0
+    sealed: tuple[SealedSpace, ...] = ()
     seconds: float = 0.0
 
     def summary(self) -> str:
@@ -252,18 +266,22 @@ class EncoderRecord:
 
 
 @dataclass(frozen=True)
-class SealedSpace:
-    """What sealing did to a space: how many rows came into its index, and whether that was built anew."""
+class SpaceIndex:
+    """How the vectors of a space are found.
 
-    space: str
-    rows: int
-    anew: bool
-    seconds: float
+    index: the kind of index that the sealed vectors have, None where all are compared. open: vectors not in it yet, which
+    are compared. bytes: of the vectors with their index on disk.
+    """
+
+    index: IndexKind | None
+    sealed: int
+    open: int
+    bytes: int
 
 
 @dataclass(frozen=True)
 class LibraryStatus:
-    """Counts of a whole library. `pending` is by space; `encoders` has None for a space never written.
+    """Counts of a whole library. `pending` and `indexes` are by space; `encoders` has None for a space never written.
 
     read_by_older: images that `reread` would read, because the readers became better since.
     """
@@ -274,6 +292,7 @@ class LibraryStatus:
     read_by_older: int
     pending: Mapping[str, int]
     encoders: Mapping[str, EncoderRecord | None]
+    indexes: Mapping[str, SpaceIndex]
     database: Mapping[str, Any]
 
 

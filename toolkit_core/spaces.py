@@ -7,7 +7,7 @@ are kept for negative prompts too, but only the positive ones are searched.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ EMBEDDINGS: dict[str, Embedding] = {
         Embedding("clip_g", "clip_g", "prompt", "clip_g_embedding"),
     )
 }
+
+# The kinds of vector index that a space may have.
+IndexKind: TypeAlias = Literal["hnsw", "hnsw_binary", "ivfflat"]
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 # What a person may also call an embedding, by what it is of.
 EMBEDDING_ALIASES = {"prompt": "bge", "negative_prompt": "bge_negative", "image": "clip_h"}

@@ -15,24 +15,25 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import psutil
 import psycopg
 from psycopg import sql
 
-from ..records import Progress, SealedSpace
-from ..spaces import SPACES, Space
+from ..records import Progress, SealedSpace, SpaceIndex
+from ..spaces import SPACES, IndexKind, Space
 from .database import Connection, Database
 from .vectors import names, table
 
 logger = logging.getLogger(__name__)
 
-IndexKind: TypeAlias = Literal["hnsw", "hnsw_binary", "ivfflat"]
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 # Below this an exact scan answers as fast.
 ROWS_WORTH_AN_INDEX = 20_000
+# Vectors on a page of 8 KB. An open part of more pages is searched by its sketches, from 20,000 rows on.
+ROWS_A_PAGE, PAGES_SCANNED_EXACTLY = 3, 7_000
 # A search looks at every open row, by its sketch: 10 ms at this many.
 MOST_OPEN_ROWS = 50_000
 # Rows that one transaction seals: 4 ms each, and a writer of one of them waits for it.
@@ -48,7 +49,6 @@ _INDEXES: Mapping[IndexKind, str] = {
     "hnsw_binary": "hnsw ((binary_quantize(embedding)::bit({width})) bit_hamming_ops) WITH (m = 16, ef_construction = 64)",
     "ivfflat": "ivfflat (embedding halfvec_cosine_ops) WITH (lists = {lists})",
 }
-INDEX_KINDS: tuple[IndexKind, ...] = tuple(_INDEXES)
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,16 @@ class Segments:
     sealed_pages: int
     open_pages: int
     lists: int = 0
+
+    @property
+    def rows(self) -> int:
+        """About how many rows both parts have."""
+        return (self.sealed_pages + self.open_pages) * ROWS_A_PAGE
+
+    @property
+    def is_sketched(self) -> bool:
+        """Whether so many rows are open that a search reads their sketches first."""
+        return self.open_pages > PAGES_SCANNED_EXACTLY
 
 
 def segments(connection: Connection, space: Space) -> Segments:
@@ -82,6 +92,18 @@ def segments(connection: Connection, space: Space) -> Segments:
     method, operators, lists = described.strip("()").split(",")
     kind: IndexKind = "ivfflat" if method == "ivfflat" else "hnsw_binary" if operators == "bit_hamming_ops" else "hnsw"
     return Segments(kind, sealed_pages, open_pages, int(lists))
+
+
+def index_of(connection: Connection, space: Space) -> SpaceIndex:
+    """How a space is indexed, with its rows counted."""
+    state = segments(connection, space)
+    opened, sealed = _count(connection, space)
+    size = connection.execute(
+        "SELECT pg_total_relation_size(%s::regclass) + pg_total_relation_size(%s::regclass)",
+        [table(space, "sealed").as_string(), table(space, "open").as_string()],
+    ).fetchone()
+    assert size is not None
+    return SpaceIndex(state.index, sealed, opened, size[0])
 
 
 def seal(
@@ -110,7 +132,7 @@ def seal(
                 state = segments(connection, space)
                 opened, sealed = _count(connection, space)
             anew = state.index != kind or sealed == 0 or opened * REBUILD_IS_FASTER > sealed
-            if opened + sealed < rows_worth_an_index:
+            if opened + sealed <= rows_worth_an_index:
                 continue
             if not (rebuild or state.index != kind or sealed == 0 or opened > most_open_rows):
                 continue

@@ -23,8 +23,6 @@ LARGEST_EF_SEARCH = 1000
 SMALLEST_EF_SEARCH = 100
 # Rows that a binary quantised index, or the sketch, has to name for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
-# Open rows are three a page; below this many pages they are compared themselves, not their sketches.
-PAGES_SCANNED_EXACTLY = 7_000
 # Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
 PROBED_SHARE = 1 / 25
 
@@ -85,7 +83,7 @@ def candidates(
         " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
     ).format(
         sealed=sql.SQL(_SEALED[segments.index]).format(**form),
-        open=sql.SQL(_OPEN_SKETCHED if segments.open_pages > PAGES_SCANNED_EXACTLY else _OPEN).format(**form),
+        open=sql.SQL(_OPEN_SKETCHED if segments.is_sketched else _OPEN).format(**form),
         key=_key(part.embedding),
         condition=_and(condition),
     )
@@ -186,16 +184,12 @@ def ranked(
     ]
 
 
-def expected_matches(connection: Connection, condition: Condition) -> tuple[int, int]:
-    """How many images PostgreSQL expects to fulfil a condition, and how many it knows of, by its statistics."""
-    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}").format(
-        condition.sql
-    )
-    plan = connection.execute(explain, condition.parameters, prepare=False).fetchone()
-    total = connection.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'image_file'::regclass").fetchone()
-    assert plan is not None
-    assert total is not None
-    return int(plan[0][0]["Plan"]["Plan Rows"]), max(total[0], 0)
+def expected_matches(connection: Connection, condition: Condition) -> int:
+    """How many images PostgreSQL expects to fulfil a condition, by its statistics."""
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}")
+    row = connection.execute(explain.format(condition.sql), condition.parameters, prepare=False).fetchone()
+    assert row is not None
+    return int(row[0][0]["Plan"]["Plan Rows"])
 
 
 def matching(connection: Connection, condition: Condition, limit: int) -> list[int]:

@@ -17,11 +17,12 @@ import numpy as np
 from ..conditioning import ConditioningEncoder
 from ..database import Database, images, raw_metadata, revision, vectors
 from ..database.images import KnownFile
+from ..database.segments import seal
 from ..encoders.pixels import Pixels, decode
 from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
 from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
-from ..spaces import SPACES, Space
+from ..spaces import SPACES, IndexKind, Space
 from .continued import continued_rows
 from .keep import keep_conditionings
 from .read import ReadFile, read_file
@@ -54,9 +55,11 @@ class Indexer:
         recursive: bool = True,
         reindex: bool = False,
         keep: ConditioningEncoder | None = None,
+        index: IndexKind = "hnsw",
         node_types: Callable[[], NodeTypes | None] = lambda: None,
     ) -> None:
-        """See `Library.index`. `node_types` is asked once there is a file to read."""
+        """See `Library.index`. index: the kind that a space gets. node_types: asked once there is a file to read."""
+        self._index: IndexKind = index
         self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
@@ -81,6 +84,7 @@ class Indexer:
             for space in SPACES.values():
                 self._embed_pending(readers, space)
         kept = self._keep_conditionings(resolved)
+        sealed = seal(self._database, kind=self._index, progress=self._progress)
         with self._database.transaction() as connection:
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
         return IndexReport(
@@ -94,6 +98,7 @@ class Indexer:
             skipped=self._skipped,
             refused=self._refused,
             kept_conditionings=kept,
+            sealed=tuple(sealed),
             seconds=time.monotonic() - started,
         )
 

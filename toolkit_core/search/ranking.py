@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..database import Connection
-from ..database.filters import Condition
-from ..database.segments import ROWS_WORTH_AN_INDEX, Segments, segments
+from ..database.segments import Segments, segments
 from ..database.similarity import (
-    PAGES_SCANNED_EXACTLY,
     Bounds,
     Candidates,
     QueryVector,
@@ -24,8 +21,8 @@ from ..spaces import SPACES
 
 # Candidates that each embedding names to a weighted search, at first and at most.
 FIRST_DEPTH, LARGEST_DEPTH = 400, 1600
-# A vector that is looked up by its id costs a fourth of what the index scan takes for a row that the filter refuses.
-LOOKUPS_FOR_A_SCANNED_ROW = 4
+# So many images are always looked up rather than looked for.
+FEWEST_LOOKED_UP = 1_000
 
 
 @dataclass(frozen=True)
@@ -44,26 +41,43 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
 
     passed: how many images rank before those that are wanted, where `bounds.after` says so.
     """
-    if bounds.condition is not None and (ids := _few_matching(connection, bounds.condition, bounds.top_k)) is not None:
-        return Ranking(ranked(connection, parts, bounds, ids), "exact")
     states = {name: segments(connection, SPACES[part.embedding.space]) for name, part in parts.items()}
-    scanned = all(state.index is None and state.open_pages <= PAGES_SCANNED_EXACTLY for state in states.values())
+    indexed = any(state.index is not None or state.is_sketched for state in states.values())
     leading = {name: part for name, part in parts.items() if part.weight > 0}
-    if len(parts) == 1 and leading:
-        return _by_one(connection, parts, bounds, states, passed, exact=scanned)
-    if scanned or not leading:
+    costs = _Costs(len(parts), sum(state.rows for state in states.values()), bounds.top_k + passed)
+    if bounds.condition is not None:
+        expected = expected_matches(connection, bounds.condition)
+        # An estimate may be far off; whether few match is known when they are read, and what they may number is bounded.
+        most = costs.most_looked_up(expected, indexed=indexed and bool(leading))
+        ids = matching(connection, bounds.condition, most + 1) if expected <= most else None
+        if ids is not None and len(ids) <= most:
+            return Ranking(ranked(connection, parts, bounds, ids), "exact")
+    if not leading or not (indexed or (len(parts) == 1 and bounds.condition is None)):
         return Ranking(ranked(connection, parts, bounds, None), "exact")
+    if len(parts) == 1:
+        return _by_one(connection, parts, bounds, states, passed, exact=not indexed)
     return _fused(connection, parts, leading, bounds, states, passed)
 
 
-def _few_matching(connection: Connection, condition: Condition, top_k: int) -> list[int] | None:
-    """The ids of the images that fulfil a condition, where comparing them all beats looking for them in an index."""
-    expected, total = expected_matches(connection, condition)
-    most = max(ROWS_WORTH_AN_INDEX // 4, int(math.sqrt(LOOKUPS_FOR_A_SCANNED_ROW * top_k * total)))
-    if expected > most * 2:
-        return None
-    ids = matching(connection, condition, most * 2 + 1)
-    return ids if len(ids) <= most * 2 else None
+@dataclass(frozen=True)
+class _Costs:
+    """What the ways to rank cost, in microseconds a row, measured by benchmarks/search.py."""
+
+    parts: int
+    rows: int
+    wanted: int
+
+    LOOKED_UP, SCANNED, WALKED = 4.0, 1.0, 12.0
+
+    def most_looked_up(self, expected: int, *, indexed: bool) -> int:
+        """How many images may fulfil a condition for looking them all up to be the fastest way."""
+        scanning = self.SCANNED * self.rows
+        if not indexed:
+            return int(scanning / (self.LOOKED_UP * self.parts))
+        # An index is walked until enough of its rows fulfil the condition: the fewer do, the longer.
+        share = max(expected, 1) / max(self.rows / self.parts, 1)
+        walking = self.WALKED * self.wanted / min(share, 1.0) * self.parts
+        return int(max(min(scanning, walking) / (self.LOOKED_UP * self.parts), FEWEST_LOOKED_UP))
 
 
 def _by_one(
