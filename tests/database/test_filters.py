@@ -132,9 +132,9 @@ def filled(home: Path) -> Iterator[Filled]:
 
 def found(database: Database, text: str) -> set[int]:
     """Ids of the images that a filter finds."""
-    filter = parse_filter(text)
-    assert filter is not None
-    where = condition(filter)
+    wanted = parse_filter(text)
+    assert wanted is not None
+    where = condition(wanted)
     with database.transaction() as connection:
         query = sql.SQL("SELECT f.id FROM image_file f WHERE {}").format(where.sql)
         return {id for (id,) in connection.execute(query, where.parameters)}

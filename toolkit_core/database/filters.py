@@ -23,7 +23,6 @@ from ..filters import (
     Or,
     PathGlob,
     Period,
-    PromptField,
     Tag,
     Words,
 )
@@ -50,10 +49,10 @@ class Condition:
     parameters: Mapping[str, object]
 
 
-def condition(filter: Filter) -> Condition:
+def condition(wanted: Filter) -> Condition:
     """A filter as SQL, for a WHERE. PostgreSQL runs any that `parse_filter` gives."""
     writer = _Writer()
-    return Condition(sql.Composed([sql.SQL("("), writer.write(filter), sql.SQL(")")]), writer.parameters)
+    return Condition(_format("({})", writer.write(wanted)), writer.parameters)
 
 
 class _Writer:
@@ -62,24 +61,24 @@ class _Writer:
     def __init__(self) -> None:
         self.parameters: dict[str, object] = {}
 
-    def write(self, filter: Filter) -> Composed:
-        match filter:
+    def write(self, wanted: Filter) -> Composed:
+        match wanted:
             case And(items):
                 return self._joined(items, " AND ", " && ")
             case Or(items):
                 return self._joined(items, " OR ", " || ")
             case Not(Words() as words):
-                return _format("NOT {}", self._words(words.field, [words], " && "))
+                return _format("NOT {}", self._words([words], " && "))
             case Not(item):
                 return _format("({}) IS NOT TRUE", self.write(item))
             case Words():
-                return self._words(filter.field, [filter], " && ")
+                return self._words([wanted], " && ")
             case Matches():
-                return self._matches(filter)
+                return self._matches(wanted)
             case Number():
-                return self._number(filter)
+                return self._number(wanted)
             case Aspect():
-                return self._aspect(filter)
+                return self._aspect(wanted)
             case Period(start, end):
                 return self._between(sql.SQL("f.modified_at"), "timestamptz", (">=", start), ("<", end))
             case PathGlob(pattern):
@@ -91,10 +90,10 @@ class _Writer:
             case Has(name):
                 return _has(name)
 
-    def _value(self, value: object, type: LiteralString) -> Composed:
+    def _value(self, value: object, cast: LiteralString) -> Composed:
         name = f"filter_{len(self.parameters)}"
         self.parameters[name] = value
-        return _format("{}::{}", sql.Placeholder(name), sql.SQL(type))
+        return _format("{}::{}", sql.Placeholder(name), sql.SQL(cast))
 
     def _joined(
         self, items: Sequence[Filter], operator: LiteralString, query_operator: Literal[" && ", " || "]
@@ -102,16 +101,16 @@ class _Writer:
         """Parts joined by AND or OR. Those about words of one prompt become one full-text query."""
         parts: list[Composed] = []
         about = sorted((item for item in items if isinstance(item, Words)), key=lambda words: words.field)
-        for field, words in groupby(about, key=lambda words: words.field):
-            parts.append(self._words(field, list(words), query_operator))
+        for _, group in groupby(about, key=lambda words: words.field):
+            parts.append(self._words(list(group), query_operator))
         parts += [self.write(item) for item in items if not isinstance(item, Words)]
         return _format("({})", sql.SQL(operator).join(parts))
 
-    def _words(self, field: PromptField, words: Sequence[Words], operator: Literal[" && ", " || "]) -> Composed:
+    def _words(self, words: Sequence[Words], operator: Literal[" && ", " || "]) -> Composed:
         # EXISTS, and not IN: of it PostgreSQL can make a join, a hash table, or a look-up of each image's prompt.
         return _format(
-            "EXISTS (SELECT FROM prompt_text p WHERE p.id = f.{key} AND prompt_words(p.text) @@ ({query}))",
-            key=sql.Identifier(PROMPT_KEYS[field]),
+            "EXISTS (SELECT FROM prompt_text p WHERE p.id = f.{key} AND p.words @@ ({query}))",
+            key=sql.Identifier(PROMPT_KEYS[words[0].field]),
             query=sql.SQL(operator).join([self._query(item) for item in words]),
         )
 
@@ -132,9 +131,9 @@ class _Writer:
         return _like_text(_column(matches.field), like)
 
     def _number(self, number: Number) -> Composed:
-        column, type = _column(number.field), NUMBER_TYPES[number.field]
+        column, cast = _column(number.field), NUMBER_TYPES[number.field]
         low, high = number.lowest, number.highest
-        if type == "float8":
+        if cast == "float8":
             return self._between(
                 column,
                 "float8",
@@ -144,18 +143,18 @@ class _Writer:
         lowest = None if low is None else math.ceil(low) if number.lowest_is_in else math.floor(low) + 1
         highest = None if high is None else math.floor(high) if number.highest_is_in else math.ceil(high) - 1
         # A bound that the column's type cannot hold is on one side of all its values.
-        limit = WHOLE_NUMBERS[type]
+        limit = WHOLE_NUMBERS[cast]
         if (lowest is not None and lowest >= limit) or (highest is not None and highest < -limit):
             return _format("false")
         lowest = lowest if lowest is not None and lowest >= -limit else None
         highest = highest if highest is not None and highest < limit else None
-        return self._between(column, type, (">=", lowest), ("<=", highest))
+        return self._between(column, cast, (">=", lowest), ("<=", highest))
 
     def _between(
-        self, column: sql.Composable, type: LiteralString, *bounds: tuple[Literal[">=", "<=", "<"], Any]
+        self, column: sql.Composable, cast: LiteralString, *bounds: tuple[Literal[">=", "<=", "<"], Any]
     ) -> Composed:
         parts = [
-            _format("{} {} {}", column, sql.SQL(operator), self._value(bound, type))
+            _format("{} {} {}", column, sql.SQL(operator), self._value(bound, cast))
             for operator, bound in bounds
             if bound is not None
         ]
@@ -170,9 +169,9 @@ class _Writer:
 
     def _path(self, pattern: str) -> Composed:
         matches = _format("f.path ~ {}", self._value(as_regex(pattern), "text"))
-        if (range := as_range(pattern)) is None:
+        if (ends := as_range(pattern)) is None:
             return matches
-        start, end = range
+        start, end = ends
         between = self._between(sql.SQL("f.path"), "text", (">=", start), ("<", end))
         return _format("({} AND {})", between, matches)
 

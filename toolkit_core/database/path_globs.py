@@ -11,7 +11,7 @@ WINDOWS = re.compile(r"[/\\]{2}|[A-Za-z]:[/\\]")
 WILDCARDS = re.compile(r"[*?]")
 # At the start two separators are a server's; anywhere else they are one.
 PARTS = re.compile(
-    r"(?P<server>\A[/\\]{2,})|(?P<folders>(?:(?<=[/\\])|\A)\*\*+[/\\]+)|(?P<separator>[/\\]+)|\*\*+|\*|\?|.", re.S
+    r"(?P<server>\A[/\\]{2,})|(?P<folders>(?:(?<=[/\\])|\A)(?:\*\*+[/\\]+)+)|(?P<separator>[/\\]+)|\*\*+|\*|\?|.", re.S
 )
 SEPARATOR = r"[/\\]"
 WITHIN_A_NAME = r"[^/\\]"
@@ -22,11 +22,7 @@ def as_regex(pattern: str) -> str:
     """A regular expression that matches the stored paths a glob means. See `filters.PathGlob`."""
     pattern = _stored(pattern)
     start = "^" if ABSOLUTE.match(pattern) else f"(?:^|{SEPARATOR})"
-    if pattern.endswith(("/", "\\")):
-        end = ""
-    else:
-        end = "$" if WILDCARDS.search(pattern) else f"(?:$|{SEPARATOR})"
-    return start + "".join(map(_part, PARTS.finditer(pattern))) + end
+    return start + "".join(map(_part, PARTS.finditer(pattern))) + _end(pattern)
 
 
 def as_range(pattern: str) -> tuple[str, str] | None:
@@ -49,6 +45,12 @@ def as_range(pattern: str) -> tuple[str, str] | None:
 
 def _stored(pattern: str) -> str:
     return storable(stored_path(pattern))
+
+
+def _end(pattern: str) -> str:
+    if pattern.endswith(("/", "\\")):
+        return ""
+    return "$" if WILDCARDS.search(pattern) else f"(?:$|{SEPARATOR})"
 
 
 def _part(match: re.Match[str]) -> str:

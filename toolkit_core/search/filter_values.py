@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from ..filters import (
     HAS,
@@ -256,7 +256,7 @@ def _numbers(field: NumberField, examples: str) -> _Field:
 
 BACKWARDS = "This range runs backwards: the smaller end comes first."
 COMPARISONS = (">", ">=", "<", "<=", "=")
-TEXT_EXAMPLES = {
+TEXT_EXAMPLES: dict[TextField, str] = {
     "model": 'Values look like juggernaut, "juggernaut xl", sd_xl*base or =sd_xl_base_1.0.safetensors.',
     "lora": 'Values look like detail or "add detail".',
     "vae": "Values look like sdxl_vae.",
@@ -265,7 +265,7 @@ TEXT_EXAMPLES = {
     "scheduler": "Values look like karras.",
     "error": "Values look like truncated.",
 }
-NUMBER_EXAMPLES = {
+NUMBER_EXAMPLES: dict[NumberField, str] = {
     "rating": "4, >=4, 3..5 or none",
     "seed": "123, 100..200 or none",
     "cfg": "7, 5.5..8, <4 or none",
@@ -280,14 +280,14 @@ FIELDS: dict[str, _Field] = {
     "negative": _Field(partial(words, "negative"), 'Values look like blurry, waterm* or "bad hands".', has="negative"),
     "favorite": _Field(_favorite, "Values are true and false."),
     "tag": _Field(lambda value: Tag(value.text), 'Values look like portrait, "to print", por* or none.', has="tag"),
-    **{field: _texts(field, TEXT_EXAMPLES[field]) for field in get_args(TextField)},
+    **{field: _texts(field, examples) for field, examples in TEXT_EXAMPLES.items()},
     **{field: _numbers(field, examples) for field, examples in NUMBER_EXAMPLES.items()},
     "size": _Field(_size, "Values look like 1024x1024."),
     "aspect": _Field(_aspect, "Values look like portrait, landscape, square, 16:9 or 2:3."),
     "date": _Field(
         _date,
-        f"Values look like 2026, 2026-01, 2026-01-31, >=2026-05-03, 2026-01..2026-03 or none, with years from {YEARS[0]} "
-        f"to {YEARS[-1]}.",
+        "Values look like 2026, 2026-01, 2026-01-31, >=2026-05-03, 2026-01..2026-03 or none, with years from "
+        f"{YEARS[0]} to {YEARS[-1]}.",
         COMPARISONS,
         "date",
     ),
