@@ -25,9 +25,7 @@ def curated(home: Path, schema: str) -> Iterator[Library]:
     """A library of four images, ids 1 to 4, without weights."""
     with Library.open(home, library=schema, weights=["/nowhere"]) as library:
         with library.database.transaction() as connection:
-            rows = [
-                ImageRow(f"/{n}.png", b"%d" % n, 1, EPOCH, 8, 8, GenerationParameters(), None) for n in range(1, 5)
-            ]
+            rows = [ImageRow(f"/{n}.png", b"%d" % n, 1, EPOCH, 8, 8, GenerationParameters(), None) for n in range(1, 5)]
             assert images.write(connection, rows) == [1, 2, 3, 4]
         yield library
 

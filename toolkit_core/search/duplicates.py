@@ -26,7 +26,7 @@ from ..spaces import SPACES
 from .sketch import ROUNDING, Vectors, principal_axes, sketch
 
 SPACE = SPACES["clip_h"]
-SAMPLE = 4096
+SAMPLE = 2048
 ROWS_A_BLOCK = 2048
 LEADERS_A_TILE = 4096
 PAIRS_A_READ = 4096
@@ -77,8 +77,8 @@ class LeaderClustering:
         """The members of each group and their similarity to its leader, by leader; `ids` are in rank order."""
         spread = np.linspace(0, len(ids) - 1, min(len(ids), SAMPLE)).astype(int)
         self._axes = principal_axes(self._unit_vectors([ids[i] for i in spread]), self._threshold)
-        self._leaders = np.empty(len(ids), dtype=np.int64)
-        self._sketches = np.empty((len(ids), self._axes.shape[1] + 1), dtype=np.float32)
+        self._leaders = np.empty(ROWS_A_BLOCK, dtype=np.int64)
+        self._sketches = np.empty((ROWS_A_BLOCK, self._axes.shape[1] + 1), dtype=np.float32)
         self._count = 0
         for start in range(0, len(ids), ROWS_A_BLOCK):
             block = np.asarray(ids[start : start + ROWS_A_BLOCK])
@@ -92,6 +92,9 @@ class LeaderClustering:
         sketches = sketch(units, self._axes)
         free = self._join_leaders(ids, units, sketches)
         free = free[~self._join_each_other(ids[free], units[free])]
+        if self._count + len(free) > len(self._leaders):
+            self._leaders = np.concatenate([self._leaders, np.empty_like(self._leaders)])
+            self._sketches = np.concatenate([self._sketches, np.empty_like(self._sketches)])
         self._leaders[self._count : self._count + len(free)] = ids[free]
         self._sketches[self._count : self._count + len(free)] = sketches[free]
         self._count += len(free)
