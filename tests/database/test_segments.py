@@ -287,6 +287,7 @@ def sealing(home: Path, schema: str, way: str) -> subprocess.Popen[str]:
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "ready"
+    process.stdout.close()
     return process
 
 
