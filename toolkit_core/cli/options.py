@@ -56,7 +56,7 @@ Filter = Annotated[
     typer.Option(
         "--filter",
         metavar="FILTER",
-        help="Only images that meet it: 'favorite:true rating:>=4 (fox or owl) -negative:blurry'. See docs/filters.md.",
+        help='Only images that meet it: "favorite:true rating:>=4 (fox or owl) -negative:blurry". See docs/filters.md.',
     ),
 ]
 Weight = Annotated[

@@ -73,7 +73,7 @@ def print_status(console: Console, status: LibraryStatus) -> None:
             ("read by older", _read_by_older(status.read_by_older)),
         ],
     )
-    counts = [Column(name, justify="right") for name in ("pending", "in index", "open", "size")]
+    counts = [Column(name, justify="right") for name in ("pending", "sealed", "open", "size")]
     table = Table("space", counts[0], "index", *counts[1:], "encoder")
     for space, pending in status.pending.items():
         index, made_by = status.indexes[space], status.encoders[space]

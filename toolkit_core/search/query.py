@@ -66,8 +66,8 @@ def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchR
     """The images most like the query, best first. See `Library.search`."""
     _check(query)
     condition = condition_of(query.filter)
-    parts = _parts(database, encoders, query)
     page = None if query.page is None else _Page.read(query.page)
+    parts = _parts(database, encoders, query)
     if not parts:
         return _listing(database, query, condition, page)
     wanted = query.top_k if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
