@@ -117,8 +117,9 @@ Certainty: TypeAlias = Literal["exact", "index", "budget"]
 class SearchResults(list[SearchHit]):
     """What a search found, best first.
 
-    certainty: "exact": every image that could be among them was compared. "index": no image that the vector indexes did
-    not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was shown.
+    certainty: "exact": every image that could be among them was compared. "index": no image that the vector indexes
+    did not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was
+    shown.
     next_page: what `Library.search` takes as `page` to go on behind them; None where they end.
     """
 
@@ -269,8 +270,8 @@ class EncoderRecord:
 class SpaceIndex:
     """How the vectors of a space are found.
 
-    index: the kind of index that the sealed vectors have, None where all are compared. open: vectors not in it yet, which
-    are compared. bytes: of the vectors with their index on disk.
+    index: the kind of index that the sealed vectors have, None where all are compared. open: vectors not in it yet,
+    which are compared. bytes: of the vectors with their index on disk.
     """
 
     index: IndexKind | None

@@ -33,7 +33,7 @@ class Settings:
     library: the schema that holds the library; one server holds many.
     weights_folders: searched for weights, in this order. weights_files: a file or folder for a space, by name.
     roots: folders outside ComfyUI's own that nodes may read.
-    index: of the vectors: "hnsw"; "hnsw_binary", which takes a sixth of the memory and is a little slower; or "ivfflat".
+    index: of the vectors: "hnsw"; "hnsw_binary", which takes a sixth of the memory; or "ivfflat".
     device, dtype: of the encoders ("cuda:0", "cpu"; "float16", "bfloat16", "float32"); None to choose by the machine.
     """
 

@@ -1,8 +1,8 @@
-"""Sealing: how rows come from the open part of a vector table, which has no index, into the sealed part, which has one.
+"""Sealing: how rows come from the open part of a vector table, without an index, into the sealed part, which has one.
 
-A space is searched exactly until it has rows worth an index. From then on writers still write to the open part alone, and
-`seal` brings the sealed part up to date beside them: a few rows go into its index one by one; for many it is built anew
-in a table of its own, which then takes the old one's place. Searches and writers go on meanwhile.
+A space is searched exactly until it has rows worth an index. From then on writers still write to the open part alone,
+and `seal` brings the sealed part up to date beside them: a few rows go into its index one by one; for many it is built
+anew in a table of its own, which then takes the old one's place. Searches and writers go on meanwhile.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ REBUILD_IS_FASTER = 3
 GRAPH_BYTES = 700
 INDEX_PROGRESS_SECONDS = 1.0
 
+_HNSW = "WITH (m = 16, ef_construction = 64)"
 _INDEXES: Mapping[IndexKind, str] = {
-    "hnsw": "hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)",
-    "hnsw_binary": "hnsw ((binary_quantize(embedding)::bit({width})) bit_hamming_ops) WITH (m = 16, ef_construction = 64)",
+    "hnsw": f"hnsw (embedding halfvec_cosine_ops) {_HNSW}",
+    "hnsw_binary": f"hnsw ((binary_quantize(embedding)::bit({{width}})) bit_hamming_ops) {_HNSW}",
     "ivfflat": "ivfflat (embedding halfvec_cosine_ops) WITH (lists = {lists})",
 }
 
@@ -79,7 +80,7 @@ def segments(connection: Connection, space: Space) -> Segments:
     """The present state of a space's table. One look at the catalog."""
     row = connection.execute(
         "SELECT pg_relation_size(%(open)s::regclass) / 8192, pg_relation_size(%(sealed)s::regclass) / 8192, ("
-        " SELECT (a.amname, o.opcname, coalesce(substring(array_to_string(c.reloptions, ',') from 'lists=(\\d+)'), '0'))::text"
+        " SELECT (a.amname, o.opcname, coalesce(substring(c.reloptions::text from 'lists=(\\d+)'), '0'))::text"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
         " JOIN pg_opclass o ON o.oid = i.indclass[0]"
         " WHERE i.indrelid = %(sealed)s::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat') LIMIT 1)",
@@ -170,8 +171,8 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
     # Rows that a writer holds are left for the next time.
     step = sql.SQL(
         "WITH chosen AS (SELECT {owner} FROM {open} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
-        " moved AS (DELETE FROM {open} o USING chosen WHERE o.{owner} = chosen.{owner} RETURNING o.{owner}, o.embedding),"
-        " unsketched AS (DELETE FROM {sketch} s USING chosen WHERE s.{owner} = chosen.{owner})"
+        " moved AS (DELETE FROM {open} o USING chosen c WHERE o.{owner} = c.{owner} RETURNING o.{owner}, o.embedding),"
+        " unsketched AS (DELETE FROM {sketch} s USING chosen c WHERE s.{owner} = c.{owner})"
         " INSERT INTO {sealed} SELECT {owner}, embedding, true FROM moved"
         " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
     ).format(**names(space))

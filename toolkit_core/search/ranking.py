@@ -20,7 +20,7 @@ from ..records import Certainty, SearchHit
 from ..spaces import SPACES
 
 # Candidates that each embedding names to a weighted search, at first and at most.
-FIRST_DEPTH, LARGEST_DEPTH = 400, 1600
+FIRST_DEPTH, LARGEST_DEPTH = 100, 1600
 # An index that is walked for what fulfils a filter meets the best of it in less good order.
 WIDER_FOR_A_FILTER = 5
 # So many images are always looked up rather than looked for.
@@ -49,7 +49,7 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     costs = _Costs(len(parts), sum(state.rows for state in states.values()), bounds.top_k + passed)
     if bounds.condition is not None:
         expected = expected_matches(connection, bounds.condition)
-        # An estimate may be far off; whether few match is known when they are read, and what they may number is bounded.
+        # An estimate may be far off. Whether few match is known when they are read, as far as few.
         most = costs.most_looked_up(expected, indexed=indexed and bool(leading))
         ids = matching(connection, bounds.condition, most + 1) if expected <= most else None
         if ids is not None and len(ids) <= most:
