@@ -137,6 +137,7 @@ class Library:
             reindex=reindex,
             keep=keep,
             index=self.settings.index,
+            pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
         )
         return indexer.run(paths)
@@ -149,7 +150,14 @@ class Library:
         rebuild: build the indexes anew. Searches and indexing go on meanwhile, also when this ends early. Where another
         process is at it, this does nothing. Returns what was done, by space. Raises DatabaseError.
         """
-        return seal(self.database, kind=self.settings.index, progress=progress, most_open_rows=0, rebuild=rebuild)
+        return seal(
+            self.database,
+            kind=self.settings.index,
+            progress=progress,
+            most_open_rows=0,
+            pair_index=self.settings.pair_index,
+            rebuild=rebuild,
+        )
 
     def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
         """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.

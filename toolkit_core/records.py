@@ -164,7 +164,7 @@ class FailedFile:
 
 @dataclass(frozen=True)
 class SealedSpace:
-    """What sealing did to a space: how many rows came into its index, and whether that was built anew."""
+    """What sealing did to a space, or to "pairs": how many rows came into the index, and whether it was built anew."""
 
     space: str
     rows: int

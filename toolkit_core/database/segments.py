@@ -11,24 +11,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any
 
-import psutil
-import psycopg
 from psycopg import sql
 
 from ..records import Progress, SealedSpace, SpaceIndex
 from ..spaces import SPACES, IndexKind, Space
+from . import pairs
 from .database import Connection, Database
+from .index_build import ProgressCallback, create_index, watched
 from .vectors import names, table
 
 logger = logging.getLogger(__name__)
 
-ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 # Below this an exact scan answers as fast.
 ROWS_WORTH_AN_INDEX = 20_000
@@ -40,9 +39,6 @@ MOST_OPEN_ROWS = 50_000
 ROWS_A_STEP = 50
 # Building an index anew takes a third of the time a row that inserting into one does.
 REBUILD_IS_FASTER = 3
-# Bytes that HNSW needs beside a vector's own while it is built in memory: its neighbours and their locks.
-GRAPH_BYTES = 700
-INDEX_PROGRESS_SECONDS = 1.0
 
 _HNSW = "WITH (m = 16, ef_construction = 64)"
 _INDEXES: Mapping[IndexKind, str] = {
@@ -114,13 +110,15 @@ def seal(
     progress: ProgressCallback | None = None,
     most_open_rows: int = MOST_OPEN_ROWS,
     rows_worth_an_index: int = ROWS_WORTH_AN_INDEX,
+    pair_index: bool = False,
     rebuild: bool = False,
 ) -> list[SealedSpace]:
     """Bring the index of every space up to date that has more than `most_open_rows` without one.
 
-    One process does this at a time in a library; another one returns at once, with nothing. rebuild: build every index
-    anew. An exception out of `progress` stops it; a space is either as it was then, or partly sealed, and is searched
-    whole either way. Returns what was done, by space.
+    One process does this at a time in a library; another one returns at once, with nothing. pair_index: keep the index
+    over prompt and picture, too; without, it is given up. rebuild: build every index anew. An exception out of
+    `progress` stops it; a space is either as it was then, or partly sealed, and is searched whole either way.
+    Returns what was done, by space.
     """
     report = progress or (lambda _: None)
     done: list[SealedSpace] = []
@@ -137,13 +135,16 @@ def seal(
                 continue
             if not (rebuild or state.index != kind or sealed == 0 or opened > most_open_rows):
                 continue
+            with database.transaction() as connection:
+                pairs.mark_open(connection)
             if rebuild or anew:
                 _build_anew(database, space, kind, opened + sealed, report)
             else:
                 _insert(database, space, opened, report)
             done.append(SealedSpace(space.name, opened, rebuild or anew, time.monotonic() - started))
             logger.info("%s: %d rows sealed in %.1f s", space.name, opened, done[-1].seconds)
-    return done
+        paired = pairs.update(database, pair_index, rebuild, rows_worth_an_index, report)
+    return done + ([paired] if paired else [])
 
 
 @contextmanager
@@ -205,18 +206,12 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
 
 def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, progress: ProgressCallback) -> None:
     """Build the sealed part again, in a table of its own, and exchange it. One transaction: all of it or nothing."""
-    with ThreadPoolExecutor(1, thread_name_prefix="seal") as pool, database.transaction() as connection:
-        building = pool.submit(_next_sealed, connection, space, kind, rows, database.server is not None)
-        try:
-            while not building.done():
-                progress(_build_progress(database, connection.info.backend_pid, space, rows))
-                time.sleep(INDEX_PROGRESS_SECONDS if not building.done() else 0)
-        except BaseException:
-            connection.cancel_safe(timeout=30)
-            building.exception()
-            raise
-        building.result()
+
+    def build(connection: Connection) -> None:
+        _next_sealed(connection, space, kind, rows, database.server is not None)
         _exchange(connection, space)
+
+    watched(database, build, f"seal {space.name}", rows, progress)
 
 
 def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: int, own_server: bool) -> None:
@@ -228,24 +223,8 @@ def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: in
         sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {whole} ORDER BY {owner}").format(**parts)
     )
     connection.execute(sql.SQL("ALTER TABLE next_sealed ADD PRIMARY KEY ({owner})").format(**parts))
-    if own_server:
-        # Shared or not, memory that is not used is not taken. A quarter of the machine's is ours to use.
-        needed = int(rows * (2 * space.width + GRAPH_BYTES) * 1.1) // 2**20 + 64
-        allowed = psutil.virtual_memory().total // 4 // 2**20
-        connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [f"{min(needed, allowed)}MB"])
-    definition = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
-    create = sql.SQL("CREATE INDEX next_sealed_index ON next_sealed USING {}").format(sql.SQL(definition))  # pyright: ignore[reportArgumentType]
-    try:
-        with connection.transaction():
-            connection.execute(create)
-    except (psycopg.errors.DiskFull, psycopg.errors.InsufficientResources) as error:
-        if "shared memory" not in str(error):
-            raise
-        # Parallel workers share their memory, and some servers (containers) have little of that kind.
-        logger.warning("%s: %s; building with one process", space.name, str(error).strip())
-        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
-        connection.execute(create)
-    connection.execute("ANALYZE next_sealed")
+    definition: Any = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
+    create_index(connection, "next_sealed", definition, rows, space.width, own_server=own_server)
 
 
 def _exchange(connection: Connection, space: Space) -> None:
@@ -281,12 +260,3 @@ def _exchange(connection: Connection, space: Space) -> None:
 
 def _part_names(space: Space) -> dict[str, str]:
     return {part: table(space, part).as_string().strip('"') for part in ("sealed", "open")}
-
-
-def _build_progress(database: Database, pid: int, space: Space, rows: int) -> Progress:
-    with database.transaction() as connection:
-        row = connection.execute(
-            "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = %s", [pid]
-        ).fetchone()
-    done, total = row or (0, 0)
-    return Progress(f"seal {space.name}", done if total else 0, rows)

@@ -83,7 +83,7 @@ def candidates(
         " SELECT f.id, n.distance FROM nearest n JOIN image_file f ON f.{key} = n.owner"
         " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
     ).format(
-        sealed=sql.SQL(_SEALED[segments.index]).format(**form),
+        sealed=sql.SQL(_SEALED[segments.index] if segments.sealed_pages else _NONE).format(**form),
         open=sql.SQL(_OPEN_SKETCHED if segments.is_sketched else _OPEN).format(**form),
         key=_key(part.embedding),
         condition=_and(condition),
@@ -230,6 +230,7 @@ _BY_INDEX = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
     " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
 )
+_NONE = "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)"
 _SEALED = {
     None: _OPEN.replace("{open}", "{sealed}"),
     "hnsw": _BY_INDEX,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..database import Connection
+from ..database import Connection, pairs
 from ..database.segments import Segments, segments
 from ..database.similarity import (
     Bounds,
@@ -58,6 +58,8 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
         return Ranking(ranked(connection, parts, bounds, None), "exact")
     if len(parts) == 1:
         return _by_one(connection, parts, bounds, states, passed, exact=not indexed)
+    if parts.keys() == set(pairs.PAIRED) and pairs.usable(connection):
+        return _by_pairs(connection, parts, leading, bounds, states, passed)
     return _fused(connection, parts, leading, bounds, states, passed)
 
 
@@ -110,6 +112,28 @@ def _unwanted_behind(similarity: float, part: QueryVector, bounds: Bounds) -> bo
     """Whether a threshold leaves out whatever is less like the only vector than this."""
     thresholds = [threshold for threshold in (bounds.threshold, part.threshold) if threshold is not None]
     return any(similarity < threshold for threshold in thresholds)
+
+
+def _by_pairs(
+    connection: Connection,
+    parts: Mapping[str, QueryVector],
+    leading: Mapping[str, QueryVector],
+    bounds: Bounds,
+    states: Mapping[str, Segments],
+    passed: int,
+) -> Ranking:
+    """By the index over prompt and picture at once, and by what is open in either space."""
+    depth = (bounds.top_k + passed) * (2 if bounds.condition is None else WIDER_FOR_A_FILTER)
+    weighted = {name: (part.vector, part.weight) for name, part in parts.items()}
+    named = set(pairs.candidates(connection, weighted, depth, bounds.condition))
+    for name, part in leading.items():
+        if states[name].open_pages:
+            opened = replace(states[name], index=None, sealed_pages=0)
+            named.update(candidates(connection, part, opened, max(depth, FIRST_DEPTH), bounds.condition).ids)
+    hits = ranked(connection, parts, bounds, sorted(named))
+    if len(hits) < bounds.top_k:
+        return _fused(connection, parts, leading, bounds, states, passed)
+    return Ranking(hits, "index")
 
 
 def _fused(
