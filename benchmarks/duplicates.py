@@ -19,8 +19,9 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from toolkit_core.database import Database, images, indexes, vectors
+from toolkit_core.database import Database, images, vectors
 from toolkit_core.database.images import ImageRow
+from toolkit_core.database.segments import seal
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.records import GenerationParameters
 from toolkit_core.search.duplicates import find_duplicates
@@ -55,7 +56,7 @@ def fill(database: Database, count: int) -> None:
 
 def seconds_by_index(database: Database, count: int) -> float:
     """What asking the HNSW index for every image's nearest would take."""
-    indexes.build_missing(database, rows_worth_an_index=1)
+    seal(database, most_open_rows=0, rows_worth_an_index=0)
     with database.autocommit() as connection:
         connection.execute("ANALYZE")
     asked = np.random.default_rng(2).choice(np.arange(1, count + 1), 1000, replace=False).tolist()

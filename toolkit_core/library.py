@@ -136,6 +136,7 @@ class Library:
             reindex=reindex,
             keep=keep,
             index=self.settings.index,
+            pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
         )
         return indexer.run(paths)
@@ -148,7 +149,14 @@ class Library:
         rebuild: build the indexes anew. Searches and indexing go on meanwhile, also when this ends early. Where another
         process is at it, this does nothing. Returns what was done, by space. Raises DatabaseError.
         """
-        return seal(self.database, kind=self.settings.index, progress=progress, most_open_rows=0, rebuild=rebuild)
+        return seal(
+            self.database,
+            kind=self.settings.index,
+            progress=progress,
+            most_open_rows=0,
+            pair_index=self.settings.pair_index,
+            rebuild=rebuild,
+        )
 
     def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
         """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.
@@ -211,12 +219,12 @@ class Library:
         text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file, its bytes, or
         RGB pixels of shape (height, width, 3); of several pictures, (n, height, width, 3), the mean vector is searched.
         image_id: an image of this library, which is among its own results. vectors: ready ones by embedding name.
-        weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; `clip_h_text` looks for
-        the text in the pictures themselves, if CLIP-H's weights have a text tower. They are scaled so that they sum to 1
-        without their signs; a negative one asks for images unlike. Only images that have every weighted embedding are
-        ranked.
-        threshold: the lowest score, which is the weighted mean of cosine similarities. thresholds: the lowest similarity
-        by embedding. filter: see docs/filters.md.
+        weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; `clip_h_text` looks
+        for the text in the pictures themselves, if CLIP-H's weights have a text tower. They are scaled so that they sum
+        to 1 without their signs; a negative one asks for images unlike. Only images that have every weighted embedding
+        are ranked.
+        threshold: the lowest score, which is the weighted mean of cosine similarities. thresholds: the lowest
+        similarity by embedding. filter: see docs/filters.md.
         diversity: from 0 to 1, how much the images should differ from each other instead of being like what is given.
         sort: the found images by "relevance", "date" or "rating". page: `next_page` of the results to go on behind;
         images that are added meanwhile neither move nor repeat what comes.

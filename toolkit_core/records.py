@@ -117,8 +117,8 @@ Certainty: TypeAlias = Literal["exact", "index", "budget"]
 class SearchResults(list[SearchHit]):
     """What a search found, best first.
 
-    certainty: "exact": every image that could be among them was compared. "index": no image that the vector indexes did
-    not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was
+    certainty: "exact": every image that could be among them was compared. "index": no image that the vector indexes
+    did not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was
     shown.
     next_page: what `Library.search` takes as `page` to go on behind them; None where they end.
     weights: how much each part of the query counted, by its name; without signs they sum to 1. Empty for a list.
@@ -171,7 +171,7 @@ class FailedFile:
 
 @dataclass(frozen=True)
 class SealedSpace:
-    """What sealing did to a space: how many rows came into its index, and whether that was built anew."""
+    """What sealing did to a space, or to "pairs": how many rows came into the index, and whether it was built anew."""
 
     space: str
     rows: int
@@ -277,8 +277,8 @@ class EncoderRecord:
 class SpaceIndex:
     """How the vectors of a space are found.
 
-    index: the kind of index that the sealed vectors have, None where all are compared. open: vectors not in it yet, which
-    are compared. bytes: of the vectors with their index on disk.
+    index: the kind of index that the sealed vectors have, None where all are compared. open: vectors not in it yet,
+    which are compared. bytes: of the vectors with their index on disk.
     """
 
     index: IndexKind | None

@@ -33,7 +33,8 @@ class Settings:
     library: the schema that holds the library; one server holds many.
     weights_folders: searched for weights, in this order. weights_files: a file or folder for a space, by name.
     roots: folders outside ComfyUI's own that nodes may read.
-    index: of the vectors: "hnsw"; "hnsw_binary", which takes a sixth of the memory and is a little slower; or "ivfflat".
+    index: of the vectors: "hnsw"; "hnsw_binary", which takes a sixth of the memory; or "ivfflat".
+    pair_index: one more index, over prompt and picture at once, for searches that weigh both; 8 KB an image.
     device, dtype: of the encoders ("cuda:0", "cpu"; "float16", "bfloat16", "float32"); None to choose by the machine.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     weights_files: Mapping[str, Path] = field(default_factory=dict)
     roots: tuple[Path, ...] = ()
     index: IndexKind = "hnsw"
+    pair_index: bool = False
     device: str | None = None
     dtype: str | None = None
 
@@ -87,6 +89,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         "library": _text,
         "roots": _folders,
         "index": _index_kind,
+        "pair_index": _yes_or_no,
         "device": _text,
         "dtype": _text,
     }
@@ -119,6 +122,12 @@ def _text(path: Path, name: str, value: object) -> str:
 def _index_kind(path: Path, name: str, value: object) -> str:
     if value not in INDEX_KINDS:
         raise SettingsError(f"{path}: {name} is {value!r}; there are {', '.join(INDEX_KINDS)}.")
+    return value
+
+
+def _yes_or_no(path: Path, name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{path}: {name} is {value!r}, but has to be true or false.")
     return value
 
 

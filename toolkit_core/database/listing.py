@@ -44,7 +44,7 @@ def ids(connection: Connection, condition: Condition | None) -> NDArray[np.int64
 def listed(
     connection: Connection, order: str, top_k: int, condition: Condition | None, after: SearchHit | None
 ) -> list[SearchHit]:
-    """The first `top_k` images in an order of `ORDERS`, or behind another one, of those that fulfil a condition."""
+    """The first `top_k` images that fulfil a condition, in an order of `ORDERS`; or the first behind another image."""
     parameters: dict[str, object] = {**(condition.parameters if condition else {}), "top_k": top_k}
     statement = sql.SQL(
         "SELECT f.id, f.path, p.text, f.modified_at, f.favorite, f.rating FROM image_file f"

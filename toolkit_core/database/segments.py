@@ -1,8 +1,8 @@
-"""Sealing: how rows come from the open part of a vector table, which has no index, into the sealed part, which has one.
+"""Sealing: how rows come from the open part of a vector table, without an index, into the sealed part, which has one.
 
-A space is searched exactly until it has rows worth an index. From then on writers still write to the open part alone, and
-`seal` brings the sealed part up to date beside them: a few rows go into its index one by one; for many it is built anew
-in a table of its own, which then takes the old one's place. Searches and writers go on meanwhile.
+A space is searched exactly until it has rows worth an index. From then on writers still write to the open part alone,
+and `seal` brings the sealed part up to date beside them: a few rows go into its index one by one; for many it is built
+anew in a table of its own, which then takes the old one's place. Searches and writers go on meanwhile.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any
 
-import psutil
-import psycopg
 from psycopg import sql
 
 from ..records import Progress, SealedSpace, SpaceIndex
 from ..spaces import SPACES, IndexKind, Space
+from . import pairs
 from .database import Connection, Database
+from .index_build import ProgressCallback, create_index, watched
 from .vectors import names, table
 
 logger = logging.getLogger(__name__)
 
-ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 # Below this an exact scan answers as fast.
 ROWS_WORTH_AN_INDEX = 20_000
@@ -40,13 +39,11 @@ MOST_OPEN_ROWS = 50_000
 ROWS_A_STEP = 50
 # Building an index anew takes a third of the time a row that inserting into one does.
 REBUILD_IS_FASTER = 3
-# Bytes that HNSW needs beside a vector's own while it is built in memory: its neighbours and their locks.
-GRAPH_BYTES = 700
-INDEX_PROGRESS_SECONDS = 1.0
 
+_HNSW = "WITH (m = 16, ef_construction = 64)"
 _INDEXES: Mapping[IndexKind, str] = {
-    "hnsw": "hnsw (embedding halfvec_cosine_ops) WITH (m = 16, ef_construction = 64)",
-    "hnsw_binary": "hnsw ((binary_quantize(embedding)::bit({width})) bit_hamming_ops) WITH (m = 16, ef_construction = 64)",
+    "hnsw": f"hnsw (embedding halfvec_cosine_ops) {_HNSW}",
+    "hnsw_binary": f"hnsw ((binary_quantize(embedding)::bit({{width}})) bit_hamming_ops) {_HNSW}",
     "ivfflat": "ivfflat (embedding halfvec_cosine_ops) WITH (lists = {lists})",
 }
 
@@ -79,7 +76,7 @@ def segments(connection: Connection, space: Space) -> Segments:
     """The present state of a space's table. One look at the catalog."""
     row = connection.execute(
         "SELECT pg_relation_size(%(open)s::regclass) / 8192, pg_relation_size(%(sealed)s::regclass) / 8192, ("
-        " SELECT (a.amname, o.opcname, coalesce(substring(array_to_string(c.reloptions, ',') from 'lists=(\\d+)'), '0'))::text"
+        " SELECT (a.amname, o.opcname, coalesce(substring(c.reloptions::text from 'lists=(\\d+)'), '0'))::text"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
         " JOIN pg_opclass o ON o.oid = i.indclass[0]"
         " WHERE i.indrelid = %(sealed)s::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat') LIMIT 1)",
@@ -113,13 +110,15 @@ def seal(
     progress: ProgressCallback | None = None,
     most_open_rows: int = MOST_OPEN_ROWS,
     rows_worth_an_index: int = ROWS_WORTH_AN_INDEX,
+    pair_index: bool = False,
     rebuild: bool = False,
 ) -> list[SealedSpace]:
     """Bring the index of every space up to date that has more than `most_open_rows` without one.
 
-    One process does this at a time in a library; another one returns at once, with nothing. rebuild: build every index
-    anew. An exception out of `progress` stops it; a space is either as it was then, or partly sealed, and is searched
-    whole either way. Returns what was done, by space.
+    One process does this at a time in a library; another one returns at once, with nothing. pair_index: keep the index
+    over prompt and picture, too; without, it is given up. rebuild: build every index anew. An exception out of
+    `progress` stops it; a space is either as it was then, or partly sealed, and is searched whole either way.
+    Returns what was done, by space.
     """
     report = progress or (lambda _: None)
     done: list[SealedSpace] = []
@@ -136,13 +135,16 @@ def seal(
                 continue
             if not (rebuild or state.index != kind or sealed == 0 or opened > most_open_rows):
                 continue
+            with database.transaction() as connection:
+                pairs.mark_open(connection)
             if rebuild or anew:
                 _build_anew(database, space, kind, opened + sealed, report)
             else:
                 _insert(database, space, opened, report)
             done.append(SealedSpace(space.name, opened, rebuild or anew, time.monotonic() - started))
             logger.info("%s: %d rows sealed in %.1f s", space.name, opened, done[-1].seconds)
-    return done
+        paired = pairs.update(database, pair_index, rebuild, rows_worth_an_index, report)
+    return done + ([paired] if paired else [])
 
 
 @contextmanager
@@ -170,8 +172,8 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
     # Rows that a writer holds are left for the next time.
     step = sql.SQL(
         "WITH chosen AS (SELECT {owner} FROM {open} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
-        " moved AS (DELETE FROM {open} o USING chosen WHERE o.{owner} = chosen.{owner} RETURNING o.{owner}, o.embedding),"
-        " unsketched AS (DELETE FROM {sketch} s USING chosen WHERE s.{owner} = chosen.{owner})"
+        " moved AS (DELETE FROM {open} o USING chosen c WHERE o.{owner} = c.{owner} RETURNING o.{owner}, o.embedding),"
+        " unsketched AS (DELETE FROM {sketch} s USING chosen c WHERE s.{owner} = c.{owner})"
         " INSERT INTO {sealed} SELECT {owner}, embedding, true FROM moved"
         " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
     ).format(**names(space))
@@ -204,18 +206,12 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
 
 def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, progress: ProgressCallback) -> None:
     """Build the sealed part again, in a table of its own, and exchange it. One transaction: all of it or nothing."""
-    with ThreadPoolExecutor(1, thread_name_prefix="seal") as pool, database.transaction() as connection:
-        building = pool.submit(_next_sealed, connection, space, kind, rows, database.server is not None)
-        try:
-            while not building.done():
-                progress(_build_progress(database, connection.info.backend_pid, space, rows))
-                time.sleep(INDEX_PROGRESS_SECONDS if not building.done() else 0)
-        except BaseException:
-            connection.cancel_safe(timeout=30)
-            building.exception()
-            raise
-        building.result()
+
+    def build(connection: Connection) -> None:
+        _next_sealed(connection, space, kind, rows, database.server is not None)
         _exchange(connection, space)
+
+    watched(database, build, f"seal {space.name}", rows, progress)
 
 
 def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: int, own_server: bool) -> None:
@@ -227,24 +223,8 @@ def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: in
         sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {whole} ORDER BY {owner}").format(**parts)
     )
     connection.execute(sql.SQL("ALTER TABLE next_sealed ADD PRIMARY KEY ({owner})").format(**parts))
-    if own_server:
-        # Shared or not, memory that is not used is not taken. A quarter of the machine's is ours to use.
-        needed = int(rows * (2 * space.width + GRAPH_BYTES) * 1.1) // 2**20 + 64
-        allowed = psutil.virtual_memory().total // 4 // 2**20
-        connection.execute("SELECT set_config('maintenance_work_mem', %s, true)", [f"{min(needed, allowed)}MB"])
-    definition = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
-    create = sql.SQL("CREATE INDEX next_sealed_index ON next_sealed USING {}").format(sql.SQL(definition))  # pyright: ignore[reportArgumentType]
-    try:
-        with connection.transaction():
-            connection.execute(create)
-    except (psycopg.errors.DiskFull, psycopg.errors.InsufficientResources) as error:
-        if "shared memory" not in str(error):
-            raise
-        # Parallel workers share their memory, and some servers (containers) have little of that kind.
-        logger.warning("%s: %s; building with one process", space.name, str(error).strip())
-        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
-        connection.execute(create)
-    connection.execute("ANALYZE next_sealed")
+    definition: Any = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
+    create_index(connection, "next_sealed", definition, rows, space.width, own_server=own_server)
 
 
 def _exchange(connection: Connection, space: Space) -> None:
@@ -280,12 +260,3 @@ def _exchange(connection: Connection, space: Space) -> None:
 
 def _part_names(space: Space) -> dict[str, str]:
     return {part: table(space, part).as_string().strip('"') for part in ("sealed", "open")}
-
-
-def _build_progress(database: Database, pid: int, space: Space, rows: int) -> Progress:
-    with database.transaction() as connection:
-        row = connection.execute(
-            "SELECT tuples_done, tuples_total FROM pg_stat_progress_create_index WHERE pid = %s", [pid]
-        ).fetchone()
-    done, total = row or (0, 0)
-    return Progress(f"seal {space.name}", done if total else 0, rows)

@@ -74,7 +74,8 @@ def candidates(
     if condition is not None:
         # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
         form["fulfils"] = sql.SQL(
-            " WHERE (SELECT true FROM image_file f WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
+            " WHERE (SELECT true FROM image_file f"
+            " WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
         ).format(key=_key(part.embedding), owner=form["owner"], condition=condition.sql)
     statement = sql.SQL(
         "WITH near AS MATERIALIZED ({sealed} UNION ALL {open}),"
@@ -82,7 +83,7 @@ def candidates(
         " SELECT f.id, n.distance FROM nearest n JOIN image_file f ON f.{key} = n.owner"
         " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
     ).format(
-        sealed=sql.SQL(_SEALED[segments.index]).format(**form),
+        sealed=sql.SQL(_SEALED[segments.index] if segments.sealed_pages else _NONE).format(**form),
         open=sql.SQL(_OPEN_SKETCHED if segments.is_sketched else _OPEN).format(**form),
         key=_key(part.embedding),
         condition=_and(condition),
@@ -149,10 +150,11 @@ def ranked(
     ]
     statement = sql.SQL(
         "{head}SELECT h.id, h.path, p.text, h.modified_at, h.favorite, h.rating, h.score, {columns} FROM ("
-        " SELECT f.id, f.path, f.prompt_id, f.modified_at, f.favorite, f.rating, {score} AS score, {scores}"
-        " FROM image_file f{joins}"
-        " WHERE f.error IS NULL{chosen}{condition}{thresholds}) h LEFT JOIN prompt_text p ON p.id = h.prompt_id"
-        " WHERE {within} ORDER BY h.score DESC, h.id LIMIT %(top_k)s"
+        " SELECT * FROM ("
+        "  SELECT f.id, f.path, f.prompt_id, f.modified_at, f.favorite, f.rating, {score} AS score, {scores}"
+        "  FROM image_file f{joins} WHERE f.error IS NULL{chosen}{condition}{thresholds}"
+        " ) scored WHERE {within} ORDER BY score DESC, id LIMIT %(top_k)s"
+        ") h LEFT JOIN prompt_text p ON p.id = h.prompt_id ORDER BY h.score DESC, h.id"
     ).format(
         head=head,
         columns=sql.SQL(", ").join(_scores(name) for name in parts),
@@ -228,6 +230,7 @@ _BY_INDEX = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
     " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
 )
+_NONE = "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)"
 _SEALED = {
     None: _OPEN.replace("{open}", "{sealed}"),
     "hnsw": _BY_INDEX,
@@ -239,9 +242,9 @@ _SEALED = {
     ),
 }
 _WITHIN = sql.SQL(
-    "(%(threshold)s::float8 IS NULL OR h.score >= %(threshold)s::float8)"
-    " AND (%(after_id)s::bigint IS NULL OR h.score < %(after_score)s::float8"
-    " OR (h.score = %(after_score)s::float8 AND h.id > %(after_id)s::bigint))"
+    "(%(threshold)s::float8 IS NULL OR score >= %(threshold)s::float8)"
+    " AND (%(after_id)s::bigint IS NULL OR score < %(after_score)s::float8"
+    " OR (score = %(after_score)s::float8 AND id > %(after_id)s::bigint))"
 )
 
 

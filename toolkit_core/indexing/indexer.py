@@ -56,10 +56,12 @@ class Indexer:
         reindex: bool = False,
         keep: ConditioningEncoder | None = None,
         index: IndexKind = "hnsw",
+        pair_index: bool = False,
         node_types: Callable[[], NodeTypes | None] = lambda: None,
     ) -> None:
-        """See `Library.index`. index: the kind that a space gets. node_types: asked once there is a file to read."""
+        """See `Library.index`. index, pair_index: see `Settings`. node_types: asked once there is a file to read."""
         self._index: IndexKind = index
+        self._pair_index = pair_index
         self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
@@ -84,7 +86,7 @@ class Indexer:
             for space in SPACES.values():
                 self._embed_pending(readers, space)
         kept = self._keep_conditionings(resolved)
-        sealed = seal(self._database, kind=self._index, progress=self._progress)
+        sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
         with self._database.transaction() as connection:
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
         return IndexReport(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..database import Connection
+from ..database import Connection, pairs
 from ..database.segments import Segments, segments
 from ..database.similarity import (
     Bounds,
@@ -20,7 +20,7 @@ from ..records import Certainty, SearchHit
 from ..spaces import SPACES
 
 # Candidates that each embedding names to a weighted search, at first and at most.
-FIRST_DEPTH, LARGEST_DEPTH = 400, 1600
+FIRST_DEPTH, LARGEST_DEPTH = 100, 1600
 # An index that is walked for what fulfils a filter meets the best of it in less good order.
 WIDER_FOR_A_FILTER = 5
 # So many images are always looked up rather than looked for.
@@ -49,7 +49,7 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     costs = _Costs(len(parts), sum(state.rows for state in states.values()), bounds.top_k + passed)
     if bounds.condition is not None:
         expected = expected_matches(connection, bounds.condition)
-        # An estimate may be far off; whether few match is known when they are read, and what they may number is bounded.
+        # An estimate may be far off. Whether few match is known when they are read, as far as few.
         most = costs.most_looked_up(expected, indexed=indexed and bool(leading))
         ids = matching(connection, bounds.condition, most + 1) if expected <= most else None
         if ids is not None and len(ids) <= most:
@@ -58,6 +58,8 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
         return Ranking(ranked(connection, parts, bounds, None), "exact")
     if len(parts) == 1:
         return _by_one(connection, parts, bounds, states, passed, exact=not indexed)
+    if parts.keys() == set(pairs.PAIRED) and pairs.usable(connection):
+        return _by_pairs(connection, parts, leading, bounds, states, passed)
     return _fused(connection, parts, leading, bounds, states, passed)
 
 
@@ -110,6 +112,28 @@ def _unwanted_behind(similarity: float, part: QueryVector, bounds: Bounds) -> bo
     """Whether a threshold leaves out whatever is less like the only vector than this."""
     thresholds = [threshold for threshold in (bounds.threshold, part.threshold) if threshold is not None]
     return any(similarity < threshold for threshold in thresholds)
+
+
+def _by_pairs(
+    connection: Connection,
+    parts: Mapping[str, QueryVector],
+    leading: Mapping[str, QueryVector],
+    bounds: Bounds,
+    states: Mapping[str, Segments],
+    passed: int,
+) -> Ranking:
+    """By the index over prompt and picture at once, and by what is open in either space."""
+    depth = (bounds.top_k + passed) * (2 if bounds.condition is None else WIDER_FOR_A_FILTER)
+    weighted = {name: (part.vector, part.weight) for name, part in parts.items()}
+    named = set(pairs.candidates(connection, weighted, depth, bounds.condition))
+    for name, part in leading.items():
+        if states[name].open_pages:
+            opened = replace(states[name], index=None, sealed_pages=0)
+            named.update(candidates(connection, part, opened, max(depth, FIRST_DEPTH), bounds.condition).ids)
+    hits = ranked(connection, parts, bounds, sorted(named))
+    if len(hits) < bounds.top_k:
+        return _fused(connection, parts, leading, bounds, states, passed)
+    return Ranking(hits, "index")
 
 
 def _fused(

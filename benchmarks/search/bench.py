@@ -1,0 +1,192 @@
+"""What the parts share: libraries of synthetic images, exact answers, and timing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from pgvector.psycopg import register_vector
+from rich.console import Console
+from rich.table import Table
+
+from toolkit_core.database import Connection
+from toolkit_core.database.segments import seal
+from toolkit_core.library import Library
+from toolkit_core.spaces import EMBEDDINGS
+
+from . import synthetic
+from .synthetic import Synthetic
+
+TOP_K = 20
+# A vector that is as near as the last of the true top k, to within half precision, counts as one of them.
+TIE = 2e-4
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Recall@20 against the exact answer, and seconds a query."""
+
+    recall: float
+    seconds: NDArray[np.float64]
+
+    @property
+    def p50(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def p95(self) -> float:
+        return float(np.percentile(self.seconds, 95))
+
+    def cells(self) -> tuple[str, str, str]:
+        return f"{self.recall:.3f}", f"{self.p50 * 1e3:.1f}", f"{self.p95 * 1e3:.1f}"
+
+
+class Bench:
+    """One run: a home folder with its server, and how many queries each figure is of."""
+
+    def __init__(self, home: Path, queries: int, console: Console) -> None:
+        self.home = home
+        self.queries = queries
+        self.console = console
+        self._made: tuple[tuple[Any, ...], Synthetic] | None = None
+        # Keeps the server running between the parts.
+        self._keeper = Library.open(home, library="keeper")
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def made(self, rows: int, spaces: tuple[str, ...], images_a_prompt: int = 1) -> Synthetic:
+        """The synthetic images, kept from one part to the next."""
+        key = (rows, spaces, images_a_prompt)
+        if self._made is None or self._made[0] != key:
+            self._made = None
+            self._made = (key, synthetic.make(rows, spaces, images_a_prompt))
+        return self._made[1]
+
+    def library(self, rows: int, spaces: tuple[str, ...], *, sealed: bool = True) -> Library:
+        """A library with these images, filled and indexed where it is not yet."""
+        library = Library.open(self.home, library=f"rows_{rows}_{'_'.join(spaces)}{'' if sealed else '_open'}")
+        if library.status().images == 0:
+            self.note(f"filling a library with {rows:,} images")
+            synthetic.write(library.database, self.made(rows, spaces))
+        if sealed:
+            seal(library.database, most_open_rows=0)
+        warm(library)
+        return library
+
+    def user(self, schema: str) -> psycopg.Connection[tuple[Any, ...]]:
+        """A session of a user's own, beside the library."""
+        connection = psycopg.connect(self._keeper.database.connection_string(), autocommit=True)
+        connection.execute(f"SET search_path TO {schema}, diffusion_toolkit, public".encode())
+        register_vector(connection)
+        return connection
+
+    def numbers(self, rows: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """The images that the queries are near to, by number."""
+        pool = np.arange(rows) if among is None else np.flatnonzero(among)
+        return np.random.default_rng(11).choice(pool, self.queries)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+    def note(self, text: str) -> None:
+        self.console.print(f"[dim]{text} …[/dim]")
+
+
+def query_near(made: Synthetic, number: int) -> dict[str, NDArray[np.float32]]:
+    """Vectors near to those of an image, as those of another picture of its subject are, by embedding."""
+    random = np.random.default_rng(number)
+    vectors = {}
+    for name, rows in made.vectors.items():
+        row = rows[number if EMBEDDINGS[name].of == "image" else made.prompt[number] - 1].astype(np.float32)
+        vectors[name] = row + 0.3 * row.std() * random.standard_normal(len(row)).astype(np.float32)
+    return vectors
+
+
+class Exact:
+    """The exact answers, by products of unit vectors in memory."""
+
+    def __init__(self, made: Synthetic, names: Sequence[str]) -> None:
+        self._made = made
+        self._norms = {name: np.linalg.norm(made.vectors[name].astype(np.float32), axis=1) for name in names}
+
+    def scores(self, query: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]) -> NDArray[np.float32]:
+        """The weighted mean of cosine similarities, by image number."""
+        total = sum(map(abs, weights.values()))
+        scores = np.zeros(len(self._made.cluster), np.float32)
+        for name, weight in weights.items():
+            rows, unit = self._made.vectors[name], query[name] / np.linalg.norm(query[name])
+            dots = np.concatenate(
+                [rows[start : start + 50_000].astype(np.float32) @ unit for start in range(0, len(rows), 50_000)]
+            )
+            cosines = dots / self._norms[name]
+            scores += weight / total * (cosines if EMBEDDINGS[name].of == "image" else cosines[self._made.prompt - 1])
+        return scores
+
+
+def measure(
+    bench: Bench,
+    made: Synthetic,
+    weights: Mapping[str, float],
+    find: Callable[[dict[str, NDArray[np.float32]]], Sequence[int]],
+    allowed: NDArray[np.bool_] | None = None,
+    near: NDArray[np.int64] | None = None,
+    exact: Exact | None = None,
+    *,
+    complete: bool = True,
+) -> Measured:
+    """Ask `find`, which gives the ids of images, for queries near to some images, and compare with the exact answers.
+
+    complete: raise AssertionError where it gives fewer images than there are.
+    """
+    exact = exact or Exact(made, list(weights))
+    recalls, seconds = [], []
+    numbers = bench.numbers(len(made.cluster)) if near is None else near
+    for number in numbers[:3]:
+        find(query_near(made, int(number)))
+    for number in numbers:
+        query = query_near(made, int(number))
+        started = time.perf_counter()
+        ids = find(query)
+        seconds.append(time.perf_counter() - started)
+        scores = exact.scores(query, weights)
+        if allowed is not None:
+            scores[~allowed] = -np.inf
+        wanted = min(TOP_K, int(np.isfinite(scores).sum()))
+        assert len(ids) == wanted or not complete, f"{len(ids)} images of {wanted}"
+        lowest = np.partition(scores, -wanted)[-wanted] - TIE
+        recalls.append(sum(scores[id - 1] >= lowest for id in ids) / wanted)
+    return Measured(float(np.mean(recalls)), np.array(seconds))
+
+
+def ours(library: Library, weights: Mapping[str, float], filter: str | None = None) -> Callable[..., list[int]]:
+    """Ids of the images that `Library.search` finds."""
+
+    def find(query: dict[str, NDArray[np.float32]]) -> list[int]:
+        asked = {name: query[name] for name in weights}
+        return [hit.id for hit in library.search(vectors=asked, weights=weights, top_k=TOP_K, filter=filter)]
+
+    return find
+
+
+def warm(library: Library) -> None:
+    """Read a library's tables and indexes once, as a server that has run for a while has."""
+    with library.database.autocommit() as connection:
+        for name in relations(connection, library.database.schema):
+            connection.execute(f"SELECT count(*) FROM {name}".encode())
+
+
+def relations(connection: Connection, schema: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = %s::regnamespace", [schema]
+    )
+    return [name for (name,) in rows]

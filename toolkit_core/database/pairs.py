@@ -1,0 +1,161 @@
+"""The optional index over prompt and picture at once, for searches that weigh exactly these two.
+
+One look at it takes the place of a look at either space's own index: three times faster, for 8.2 KB an image.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import sql
+
+from ..records import Progress, SealedSpace
+from ..spaces import SPACES
+from .database import Connection, Database
+from .filters import Condition
+from .index_build import ProgressCallback, create_index, watched
+from .vectors import names
+
+# What the index is over, in the order in which their unit vectors are joined.
+PAIRED = ("bge", "clip_h")
+WIDTH = sum(SPACES[name].width for name in PAIRED)
+# Above so many unpaired images a search does without the index, since it would score them all.
+MOST_UNPAIRED = 2_000
+# Inserting into the index takes three times what building it anew does, a row.
+REBUILD_IS_FASTER = 3
+ROWS_A_STEP = 50
+
+
+def usable(connection: Connection) -> bool:
+    """Whether a search may look here. One query."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM image_pair)"
+        " AND (SELECT count(*) FROM (SELECT FROM image_unpaired LIMIT %(most)s) u) < %(most)s",
+        {"most": MOST_UNPAIRED + 1},
+    ).fetchone()
+    return row == (True,)
+
+
+def candidates(
+    connection: Connection,
+    weighted: Mapping[str, tuple[NDArray[np.float32], float]],
+    depth: int,
+    condition: Condition | None,
+) -> list[int]:
+    """The ids of the `depth` paired images with the highest weighted sum, and of all that are not paired.
+
+    weighted: by the names of `PAIRED`, the vector and its weight.
+    """
+    query = np.concatenate(
+        [weight / np.linalg.norm(vector) * vector for vector, weight in (weighted[name] for name in PAIRED)]
+    )
+    fulfils = sql.SQL("")
+    if condition is not None:
+        fulfils = sql.SQL(
+            " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND f.error IS NULL AND {})"
+        ).format(condition.sql)
+    connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(max(depth, 100), 1000))])
+    connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
+    statement = sql.SQL(
+        "(SELECT v.image_id FROM image_pair v{fulfils} ORDER BY v.embedding <#> %(pair)b::halfvec LIMIT %(depth)s)"
+        " UNION ALL (SELECT v.image_id FROM image_unpaired v{fulfils})"
+    ).format(fulfils=fulfils)
+    parameters: dict[str, Any] = {"pair": HalfVector(np.concatenate(scaled)), "depth": depth}
+    parameters.update(condition.parameters if condition else {})
+    return [id for (id,) in connection.execute(statement, parameters, prepare=False, binary=True)]
+
+
+def mark_open(connection: Connection) -> None:
+    """Note the images whose vectors are about to be sealed, if there is anything to keep up to date."""
+    connection.execute(
+        "INSERT INTO image_unpaired SELECT f.id FROM image_file f WHERE EXISTS (SELECT FROM image_pair)"
+        " AND (f.id IN (SELECT image_id FROM image_clip_h_open)"
+        " OR f.prompt_id IN (SELECT prompt_id FROM prompt_bge_open))"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+def update(
+    database: Database, wanted: bool, rebuild: bool, rows_worth_an_index: int, progress: ProgressCallback
+) -> SealedSpace | None:
+    """Bring the index up to date with what is sealed, or, where it is not wanted, give up its room on disk."""
+    started = time.monotonic()
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM image_pair), (SELECT count(*) FROM image_unpaired)"
+        ).fetchone()
+        assert row is not None
+        paired, unpaired = row
+        if not wanted:
+            if paired:
+                connection.execute("DROP INDEX IF EXISTS image_pair_index")
+                connection.execute("TRUNCATE image_pair, image_unpaired")
+            return None
+        rows = connection.execute(sql.SQL("SELECT count(*) FROM ({}) p").format(_pairs(vectors=False))).fetchone()
+        assert rows is not None
+    if rows[0] <= rows_worth_an_index or (paired and not unpaired and not rebuild):
+        return None
+    anew = rebuild or unpaired * REBUILD_IS_FASTER >= paired
+    if anew:
+        own_server = database.server is not None
+        watched(database, lambda connection: _build(connection, own_server=own_server), "seal pairs", rows[0], progress)
+    else:
+        done = 0
+        while step := _insert(database):
+            done += step
+            progress(Progress("seal pairs", done, unpaired))
+    return SealedSpace("pairs", rows[0] if anew else unpaired, anew, time.monotonic() - started)
+
+
+def _insert(database: Database) -> int:
+    """Pair some of the images that are not. Returns how many were looked at."""
+    with database.transaction() as connection:
+        return connection.execute(
+            sql.SQL(
+                "WITH chosen AS (DELETE FROM image_unpaired WHERE image_id IN"
+                "  (SELECT image_id FROM image_unpaired ORDER BY image_id LIMIT %s FOR UPDATE) RETURNING image_id),"
+                " made AS (SELECT * FROM ({pairs}) p WHERE image_id IN (SELECT image_id FROM chosen)),"
+                " unmade AS (DELETE FROM image_pair WHERE image_id IN (SELECT image_id FROM chosen EXCEPT"
+                "  SELECT image_id FROM made)),"
+                " paired AS (INSERT INTO image_pair SELECT * FROM made ON CONFLICT (image_id) DO UPDATE"
+                "  SET prompt_id = excluded.prompt_id, embedding = excluded.embedding)"
+                " SELECT FROM chosen"
+            ).format(pairs=_pairs()),
+            [ROWS_A_STEP],
+        ).rowcount
+
+
+def _build(connection: Connection, *, own_server: bool) -> None:
+    """Make the table and its index anew, beside the old one, and exchange them."""
+    connection.execute("CREATE TABLE next_pair (LIKE image_pair INCLUDING ALL EXCLUDING INDEXES)")
+    made = connection.execute(sql.SQL("INSERT INTO next_pair {}").format(_pairs())).rowcount
+    connection.execute("ALTER TABLE next_pair ADD PRIMARY KEY (image_id)")
+    create_index(connection, "next_pair", "hnsw (embedding halfvec_ip_ops)", made, WIDTH, own_server=own_server)
+    # Whoever changes an image's prompt waits here for the exchange.
+    connection.execute("LOCK TABLE image_pair, image_unpaired IN EXCLUSIVE MODE")
+    connection.execute("TRUNCATE image_unpaired")
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO image_unpaired SELECT p.image_id FROM ({pairs}) p LEFT JOIN next_pair n USING (image_id)"
+            " WHERE n.prompt_id IS DISTINCT FROM p.prompt_id"
+        ).format(pairs=_pairs(vectors=False))
+    )
+    connection.execute("DROP TABLE image_pair")
+    connection.execute("ALTER TABLE next_pair RENAME TO image_pair")
+    connection.execute("ALTER INDEX next_pair_index RENAME TO image_pair_index")
+    connection.execute("ALTER INDEX next_pair_pkey RENAME TO image_pair_pkey")
+
+
+def _pairs(*, vectors: bool = True) -> sql.Composed:
+    """The rows that `image_pair` should have: those of images with both vectors sealed."""
+    pair = sql.SQL(", l2_normalize(p.embedding) || l2_normalize(h.embedding) AS embedding" if vectors else "")
+    bge, clip_h = (names(SPACES[name]) for name in PAIRED)
+    return sql.SQL(
+        "SELECT f.id AS image_id, f.prompt_id{pair} FROM image_file f"
+        " JOIN {bge} p ON p.prompt_id = f.prompt_id JOIN {clip_h} h ON h.image_id = f.id"
+    ).format(pair=pair, bge=bge["sealed"], clip_h=clip_h["sealed"])
