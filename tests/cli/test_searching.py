@@ -118,4 +118,4 @@ def test_duplicates_are_grouped_by_the_one_that_stands_for_them(run: Run, ask: A
     said = run("duplicates", "--threshold", 0.98).stdout
     assert said.index("copy.png") < said.index("lighthouse.png")
     assert "similar" in said
-    assert "2 groups. The first image of each would do; 2 are left over." in said
+    assert "Groups: 2. The first image of each would do; left over: 2." in said

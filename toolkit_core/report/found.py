@@ -65,7 +65,7 @@ def print_duplicates(console: Console, groups: Sequence[DuplicateGroup]) -> None
             table.add_row(kind, similarity, str(id), Text(printable(path)), end_section=n + 1 == len(group.ids))
     console.print(table)
     spare = len({id for group in groups for id in group.ids[1:]})
-    console.print(f"{len(groups)} groups. The first image of each would do; {spare} are left over.")
+    console.print(f"Groups: {len(groups)}. The first image of each would do; left over: {spare}.")
 
 
 def _print_scores(console: Console, results: SearchResults) -> None:
