@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from psycopg import sql
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from toolkit_core.database import images, vectors
-from toolkit_core.database.filters import Condition
 from toolkit_core.database.images import ImageRow
-from toolkit_core.errors import ExportError, FolderNotAllowed, ImageNotFound
+from toolkit_core.errors import ExportError, FilterError, FolderNotAllowed, ImageNotFound
 from toolkit_core.export.json_files import KEYS
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.library import Library
@@ -149,18 +147,23 @@ def test_every_vector_comes_back_as_it_is_stored(filled: Library, tmp_path: Path
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_ids_keep_their_order_and_condition_and_embeddings_choose(filled: Library, tmp_path: Path, format: str) -> None:
+def test_ids_keep_their_order_and_filter_and_embeddings_choose(filled: Library, tmp_path: Path, format: str) -> None:
     target = tmp_path / name_of(format)
     filled.export(target, ids=iter([5, 1, 4, 5, 2]), embeddings=["image", "clip_l", "clip_h"])
     found = read_back(target)
     assert [id for id, _ in found] == [5, 1, 4, 2]
     assert all(sorted(stored) == ["clip_h", "clip_l"] for _, stored in found)
-    condition = Condition(sql.SQL("f.seed > {}").format(sql.Placeholder("least")), {"least": 5})
-    filled.export(target, condition=condition)
+    filled.export(target, filter="seed:>5")
     assert [id for id, _ in read_back(target)] == [1, 2, 4]
-    report = filled.export(target, condition=condition, ids=[4, 3, 1], embeddings=["bge_negative"])
+    report = filled.export(target, filter="seed:>5", ids=[4, 3, 1], embeddings=["bge_negative"])
     assert [id for id, _ in read_back(target)] == [4, 1]
     assert report.images == 2
+
+
+def test_filter_that_cannot_be_read_writes_nothing(filled: Library, tmp_path: Path) -> None:
+    with pytest.raises(FilterError, match="The filter cannot be read at character 1"):
+        filled.export(tmp_path / "set.parquet", filter="smell:good")
+    assert left_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
+from typer.main import get_command
 
+from toolkit_core.cli import app
 from toolkit_core.library import Library
+from toolkit_core.search import parse_filter
 
 MakePicture = Callable[..., Path]
 
@@ -58,6 +63,19 @@ def test_sql_example_runs(library: Library, make_picture: MakePicture) -> None:
         rows = connection.execute(block("sql").replace("123", str(first.id)).encode()).fetchall()
     assert rows[0][0] == first.id
     assert len(rows) == 3
+
+
+def test_command_lines_are_understood() -> None:
+    text = README.read_text(encoding="utf-8")
+    lines = [
+        shlex.split(line, comments=True) for line in re.findall(r"^    (diffusion-toolkit .*)", text, re.MULTILINE)
+    ]
+    assert len(lines) > 15
+    program: Any = get_command(app)
+    for _, name, *arguments in lines:
+        # Parsed and not run. A command or an option that is not there is an error.
+        given = program.commands[name].make_context(name, arguments).params
+        parse_filter(given.get("filter") or "")
 
 
 def test_settings_example_is_valid(tmp_path: Path) -> None:

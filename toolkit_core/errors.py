@@ -1,9 +1,10 @@
 """The one exception family. Each message says what was wrong, with the value, and what to do next."""
 
 import unicodedata
+from collections.abc import Iterable
 
-# How much of a long filter is shown around its mistake.
-WIDTH_BEFORE_CARET, WIDTH_AFTER_CARET = 60, 40
+# How much of a long filter is shown around its mistake: indented, and with a mark at both ends, a line of 80 columns.
+COLUMNS_BEFORE_CARET, COLUMNS_AFTER_CARET = 44, 32
 
 
 class ToolkitError(Exception):
@@ -83,18 +84,27 @@ class FilterError(SearchError):
 
 def _shown(text: str, position: int) -> tuple[str, int]:
     """A part of a text on one line of a terminal, and the column of a character in it."""
-    start = 0 if position <= WIDTH_BEFORE_CARET else position - WIDTH_BEFORE_CARET
-    end = position + WIDTH_AFTER_CARET
-    before, rest = (
-        "".join(character if character.isprintable() else " " if character.isspace() else "�" for character in part)
-        for part in (text[start:position], text[position:end])
-    )
-    before = ("…" if start else "") + before
-    column = sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in before
-    )
-    return before + rest + ("…" if end < len(text) else ""), column
+    shown = [character if character.isprintable() else " " if character.isspace() else "�" for character in text]
+    before = _fitting(shown[:position][::-1], COLUMNS_BEFORE_CARET)[::-1]
+    rest = _fitting(shown[position:], COLUMNS_AFTER_CARET)
+    left_out = "…" if len(before) < position else ""
+    line = left_out + "".join(before + rest) + ("…" if position + len(rest) < len(text) else "")
+    return line, len(left_out) + sum(map(_columns, before))
+
+
+def _fitting(characters: Iterable[str], columns: int) -> list[str]:
+    """As many of the first characters as there are columns for."""
+    fitting: list[str] = []
+    for character in characters:
+        columns -= _columns(character)
+        if columns < 0:
+            break
+        fitting.append(character)
+    return fitting
+
+
+def _columns(character: str) -> int:
+    return 0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 class ExportError(ToolkitError):

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .conditioning import Conditioning, ConditioningEncoder
-    from .database.filters import Condition
     from .metadata.comfyui.types import NodeTypes
     from .search import Sort
 
@@ -251,6 +250,18 @@ class Library:
         )
         return search(self.database, self._encoders.connected(encoders or {}), query)
 
+    def find(self, filter: str) -> list[int]:
+        """The ids of all images that meet a filter (see docs/filters.md), in order; of every image, if it is blank.
+
+        Raises FilterError, DatabaseError.
+        """
+        from .database import listing
+        from .search import condition_of
+
+        condition = condition_of(filter)
+        with self.database.transaction() as connection:
+            return listing.ids(connection, condition).tolist()
+
     def neighbours(self, id: int, top_k: int = 20) -> list[SearchHit]:
         """The images most like one by picture, best first, without itself.
 
@@ -354,7 +365,7 @@ class Library:
         target: Path | str,
         *,
         ids: Iterable[int] | None = None,
-        condition: Condition | None = None,
+        filter: str | None = None,
         format: str | None = None,
         embeddings: Sequence[str] = tuple(EMBEDDINGS),
         roots: Sequence[Path] | None = None,
@@ -364,16 +375,17 @@ class Library:
 
         target: a file that ends in .safetensors or .parquet; a file that ends in .json, for one image; or a folder, for
         one JSON file an image. It is replaced when the export is whole, and left as it was by one that fails.
-        ids: these images in this order; None: all of them by id. condition: only those that meet it.
+        ids: these images in this order; None: all of them by id. filter: only those that meet it; see docs/filters.md.
         format: "json", "safetensors" or "parquet", where the target's name does not say it.
         embeddings: names out of `toolkit_core.spaces.EMBEDDINGS`. roots: folders; the target must lie below one.
         An exception out of `progress` stops the export. What the files hold is said in `toolkit_core.export`.
-        Raises ExportError, ImageNotFound, FolderNotAllowed, DatabaseError.
+        Raises ExportError, FilterError, ImageNotFound, FolderNotAllowed, DatabaseError.
         """
         from .export import Selection, allowed_target, export
+        from .search import condition_of
 
         real = allowed_target(target, roots, self.settings.home / "settings.toml")
-        return export(self.database, real, Selection(ids, condition), format, embeddings, progress)
+        return export(self.database, real, Selection(ids, condition_of(filter)), format, embeddings, progress)
 
     def status(self) -> LibraryStatus:
         """Counts, what is pending, and whose vectors each space holds."""

@@ -121,14 +121,21 @@ class SearchResults(list[SearchHit]):
     did not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was
     shown.
     next_page: what `Library.search` takes as `page` to go on behind them; None where they end.
+    weights: how much each part of the query counted, by its name; without signs they sum to 1. Empty for a list.
     """
 
     def __init__(
-        self, hits: Iterable[SearchHit] = (), *, certainty: Certainty = "exact", next_page: str | None = None
+        self,
+        hits: Iterable[SearchHit] = (),
+        *,
+        certainty: Certainty = "exact",
+        next_page: str | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(hits)
         self.certainty: Certainty = certainty
         self.next_page = next_page
+        self.weights = dict(weights or {})
 
 
 @dataclass(frozen=True)

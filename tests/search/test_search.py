@@ -183,3 +183,11 @@ def test_search_that_cannot_be_run_says_why(
 ) -> None:
     with pytest.raises(error, match=said):
         searched.search(**arguments)  # pyright: ignore[reportArgumentType]
+
+
+def test_filter_gives_the_ids_of_all_images_that_meet_it(searched: Library, folder: Path) -> None:
+    foxes = sorted(id_of(searched, folder / f"{n:02}.png") for n in range(5))
+    assert searched.find("fox") == foxes
+    assert searched.find(f"-id:{foxes[0]} fox") == foxes[1:]
+    assert searched.find("owl") == []
+    assert len(searched.find(" ")) == 31

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from ..errors import ImageNotFound
 from ..records import ImageRecord
 from ..spaces import SPACES, Embedding
+from . import listing
 from .database import Connection
 from .filters import Condition
 from .images import RECORD_COLUMNS, record
@@ -49,14 +50,10 @@ def select(connection: Connection, ids: Iterable[int] | None, condition: Conditi
     ids: in this order, those that meet the condition; None: all images that do, by id.
     Raises ImageNotFound where an id is of no image.
     """
+    if ids is None:
+        return listing.ids(connection, condition)
     where = sql.SQL("true") if condition is None else condition.sql
     parameters = {} if condition is None else dict(condition.parameters)
-    if ids is None:
-        # A cursor of the server's: the client would hold all rows of a plain one at once.
-        with connection.cursor("export_ids") as cursor:
-            cursor.itersize = IDS_A_BATCH
-            cursor.execute(sql.SQL(SELECT_ALL).format(where=where), parameters, binary=True)
-            return np.fromiter((id for (id,) in cursor), np.int64)
     given = _distinct(ids)
     chosen: list[NDArray[np.int64]] = [given[:0]]
     unknown: list[int] = []
@@ -115,8 +112,6 @@ def _statement(embeddings: Sequence[Embedding]) -> sql.Composed:
         sql.SQL(", ").join([RECORD_COLUMNS, *(sql.Identifier(e.view_column) for e in embeddings)])
     )
 
-
-SELECT_ALL = "SELECT f.id FROM image_file f WHERE {where} ORDER BY f.id"
 
 SELECT_GIVEN = """
     SELECT given.id, f.id IS NOT NULL, f.id IS NOT NULL AND coalesce({where}, false)

@@ -1,10 +1,12 @@
-"""Images in the order of their date or rating, for a search that names nothing to be similar to."""
+"""Images that fulfil a condition, where nothing is named to be similar to: their ids, or by their date or rating."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg import sql
 
 from ..records import SearchHit
@@ -12,6 +14,7 @@ from .database import Connection
 from .filters import Condition
 from .stored_text import disk_path
 
+IDS_A_BATCH = 10_000
 # Newest first; and best first, newest among equals. An order goes on behind (rating, date, id).
 ORDERS: Mapping[str, str] = {
     "date": "coalesce(f.modified_at, '-infinity') DESC, f.id DESC",
@@ -22,6 +25,20 @@ _BEHIND: Mapping[str, str] = {
     "rating": "(coalesce(f.rating, -1), coalesce(f.modified_at, '-infinity'), f.id)"
     " < (%(after_rating)s, %(after_date)s::timestamptz, %(after_id)s)",
 }
+
+
+def ids(connection: Connection, condition: Condition | None) -> NDArray[np.int64]:
+    """The ids of all images that fulfil a condition, in order: int64 of shape (n,)."""
+    statement = sql.SQL("SELECT f.id FROM image_file f WHERE {} ORDER BY f.id")
+    # A cursor of the server's: the client would hold all rows of a plain one at once.
+    with connection.cursor("listed_ids") as cursor:
+        cursor.itersize = IDS_A_BATCH
+        cursor.execute(
+            statement.format(condition.sql if condition else sql.SQL("true")),
+            condition.parameters if condition else {},
+            binary=True,
+        )
+        return np.fromiter((id for (id,) in cursor), np.int64)
 
 
 def listed(

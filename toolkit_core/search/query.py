@@ -65,10 +65,9 @@ class Query:
 def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchResults:
     """The images most like the query, best first. See `Library.search`."""
     _check(query)
-    parsed = parse_filter(query.filter or "")
-    condition = None if parsed is None else filters.condition(parsed)
-    parts = _parts(database, encoders, query)
+    condition = condition_of(query.filter)
     page = None if query.page is None else _Page.read(query.page)
+    parts = _parts(database, encoders, query)
     if not parts:
         return _listing(database, query, condition, page)
     wanted = query.top_k if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
@@ -80,7 +79,18 @@ def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchR
         if query.diversity > 0:
             hits = _diverse(connection, hits, query)
     following = _Page.behind(page, hits) if len(hits) == query.top_k and query.diversity == 0 else None
-    return SearchResults(_sorted(hits, query.sort), certainty=ranking.certainty, next_page=following)
+    return SearchResults(
+        _sorted(hits, query.sort),
+        certainty=ranking.certainty,
+        next_page=following,
+        weights={name: part.weight for name, part in parts.items()},
+    )
+
+
+def condition_of(filter: str | None) -> Condition | None:
+    """A filter as a condition on images; None where there is none. Raises FilterError."""
+    parsed = parse_filter(filter or "")
+    return None if parsed is None else filters.condition(parsed)
 
 
 def part_name(name: str) -> str:

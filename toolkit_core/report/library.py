@@ -1,0 +1,121 @@
+"""What was done to a library, and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Column, Table
+from rich.text import Text
+
+from ..encoders.weights import WeightsLocation
+from ..records import ExportReport, FailedFile, IndexReport, LibraryStatus, RereadReport, SealedSpace
+from .text import print_rows, printable
+
+UNTRAINED = (
+    "These weights are untrained: they find near-duplicates, not meaning. "
+    "`diffusion-toolkit models` says how to get the real ones."
+)
+MOST_FAILURES_SHOWN = 20
+
+
+def print_index_report(console: Console, report: IndexReport) -> None:
+    console.print(report.summary())
+    _print_spaces(console, report)
+    _print_failures(console, report.failed)
+
+
+def print_reread_report(console: Console, report: RereadReport) -> None:
+    console.print(report.summary())
+    if report.current:
+        console.print("What is current was read by this version before; --all reads it, too.")
+    _print_spaces(console, report.embedding)
+    _print_failures(console, report.unread)
+
+
+def print_sealed(console: Console, sealed: Sequence[SealedSpace]) -> None:
+    """What came into the indexes, by space."""
+    table = Table("space", Column("vectors", justify="right"), "index", Column("seconds", justify="right"))
+    for space in sealed:
+        done = "built anew" if space.anew else "brought up to date"
+        table.add_row(space.space, f"{space.rows:,}", done, f"{space.seconds:.1f}")
+    console.print(table)
+
+
+def print_export_report(console: Console, report: ExportReport) -> None:
+    console.print(Text(printable(report.summary())), soft_wrap=True)
+    for name, images in report.missing.items():
+        if images:
+            console.print(f"{images} images have no {name}.")
+
+
+def print_tags(console: Console, tags: Mapping[str, int]) -> None:
+    if not tags:
+        console.print("No image has a tag. `diffusion-toolkit curate` gives them.")
+        return
+    table = Table(Column("tag", overflow="fold"), Column("images", justify="right"))
+    for tag, images in tags.items():
+        table.add_row(Text(printable(tag)), str(images))
+    console.print(table)
+
+
+def print_status(console: Console, status: LibraryStatus) -> None:
+    print_rows(
+        console,
+        f"Library {status.database['library']}",
+        [
+            ("server", status.database["server"]),
+            ("connect with", f"psql '{status.database['connection']}'"),
+            ("images", status.images),
+            ("failed", status.failed),
+            ("prompts", status.prompts),
+            ("read by older", _read_by_older(status.read_by_older)),
+        ],
+    )
+    counts = [Column(name, justify="right") for name in ("pending", "sealed", "open", "size")]
+    table = Table("space", counts[0], "index", *counts[1:], "encoder")
+    for space, pending in status.pending.items():
+        index, made_by = status.indexes[space], status.encoders[space]
+        table.add_row(
+            space,
+            f"{pending:,}",
+            index.index or "none",
+            f"{index.sealed:,}",
+            f"{index.open:,}",
+            decimal(index.bytes),
+            Text(made_by.name if made_by else "none yet"),
+        )
+    console.print(table)
+
+
+def print_weights(console: Console, locations: Mapping[str, WeightsLocation]) -> None:
+    table = Table("space", "weights", "needs", show_lines=True)
+    for space, location in locations.items():
+        found = Text(str(location.path), "green") if location.path else Text(location.problem or "missing", "red")
+        table.add_row(space, found, Text(location.needs))
+    console.print(table)
+    looked_in = dict.fromkeys(folder for location in locations.values() for folder in location.looked_in)
+    for folder in looked_in:
+        console.print(Text(f"looked in {folder}"))
+
+
+def _print_spaces(console: Console, report: IndexReport) -> None:
+    table = Table("space", "embedded", "pending", "")
+    for space, count in report.embedded.items():
+        reason = report.refused.get(space) or report.skipped.get(space, "")
+        table.add_row(space, str(count), str(report.pending[space]), Text(reason, "red" if reason else ""))
+    console.print(table)
+    if report.sealed:
+        print_sealed(console, report.sealed)
+
+
+def _print_failures(console: Console, failures: Sequence[FailedFile]) -> None:
+    for failed in failures[:MOST_FAILURES_SHOWN]:
+        console.print(Text.assemble((printable(failed.path), "bold"), ": ", failed.error))
+    if len(failures) > MOST_FAILURES_SHOWN:
+        console.print(f"… and {len(failures) - MOST_FAILURES_SHOWN} more; --json lists them all.")
+
+
+def _read_by_older(images: int) -> str | None:
+    return f"{images} images; `diffusion-toolkit reread` reads their metadata again" if images else None
