@@ -155,8 +155,10 @@ def _copied(owners: NDArray[np.int64], vectors: Halves) -> bytes:
     """Rows in the form of a binary COPY: an owner and a vector each."""
     width = vectors.shape[1]
     row = np.dtype(
-        [("columns", ">i2"), ("size", ">i4"), ("owner", ">i8"), ("length", ">i4"), ("width", ">i2"), ("unused", ">i2")]
-        + [("vector", ">f2", (width,))]
+        [
+            *(("columns", ">i2"), ("size", ">i4"), ("owner", ">i8")),
+            *(("length", ">i4"), ("width", ">i2"), ("unused", ">i2"), ("vector", ">f2", (width,))),
+        ]
     )
     rows = np.zeros(len(owners), row)
     rows["columns"], rows["size"], rows["owner"] = 2, 8, owners

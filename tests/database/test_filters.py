@@ -1,4 +1,4 @@
-"""Filters on real rows: each operator against plain Python, any text against the server, and the indexes used."""
+"""Filters on real rows: each field and each combination finds what plain Python finds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from psycopg import sql
 
 from toolkit_core.database import Database, images, vectors
-from toolkit_core.database.filters import condition
 from toolkit_core.database.images import ImageRow
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.records import GenerationParameters, Lora
-from toolkit_core.search.filter_language import parse_filter
 from toolkit_core.spaces import EMBEDDINGS, SPACES
+
+from .filter_checks import found
 
 VOCABULARY = ("fox", "owl", "snow", "red", "8k", "1girl", "art", "artist", "a", "be")
 SEPARATORS = (" ", ", ", "_", "-", ".", "/", " (", ":1.2), ", "\n", "'", " <lora:", "…", "，")
@@ -130,16 +129,6 @@ def filled(home: Path) -> Iterator[Filled]:
     database.close()
 
 
-def found(database: Database, text: str) -> set[int]:
-    """Ids of the images that a filter finds."""
-    wanted = parse_filter(text)
-    assert wanted is not None
-    where = condition(wanted)
-    with database.transaction() as connection:
-        query = sql.SQL("SELECT f.id FROM image_file f WHERE {}").format(where.sql)
-        return {id for (id,) in connection.execute(query, where.parameters)}
-
-
 Meets = Callable[[Row], bool]
 Term = tuple[str, Meets]
 COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -176,13 +165,12 @@ def is_like(text: str | None, pattern: str, whole: bool) -> bool:
 @st.composite
 def word_terms(draw: st.DrawFn) -> Term:
     of, key = draw(st.sampled_from([("", "prompt"), ("prompt:", "prompt"), ("Negative:", "negative_prompt")]))
-    phrase = draw(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=3))
+    phrase: list[str] = [*draw(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=3))]
     prefix = draw(st.booleans())
     quoted = draw(st.booleans())
-    text = (draw(st.sampled_from([" ", ", ", "."])) if quoted else "_").join(phrase)
     if prefix:
         phrase[-1] = phrase[-1][: draw(st.integers(1, 3))]
-        text = text[: len(text) - len(text.split("_")[-1].split(" ")[-1].split(".")[-1])] + phrase[-1] + "*"
+    text = (draw(st.sampled_from([" ", ", ", "."])) if quoted else "_").join(phrase) + ("*" if prefix else "")
     return of + (f'"{text}"' if quoted else text), lambda row: has_phrase(getattr(row.made, key), phrase, prefix)
 
 
@@ -400,3 +388,11 @@ def test_every_field_finds_what_plain_python_finds(filled: Filled, terms: st.Sea
 @given(term=st.recursive(st.one_of(TERMS), combined, max_leaves=6))
 def test_any_combination_finds_what_plain_python_finds(filled: Filled, term: Term) -> None:
     check(filled, term)
+
+
+def test_images_without_a_value_meet_the_negation_alone(filled: Filled) -> None:
+    without = {id for id, row in filled.rows.items() if row.made.model is None}
+    assert without
+    assert not without & found(filled.database, "model:*")
+    assert without <= found(filled.database, "-model:flux")
+    assert without <= found(filled.database, "-(model:flux cfg:7) -(model:flux or model:sdxl)")

@@ -16,7 +16,7 @@ from toolkit_core.encoders.pixels import Pixels, decode
 from toolkit_core.errors import ImageError
 
 
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:  # noqa: A002
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -70,7 +70,7 @@ def test_picture_of_224_passes_untouched() -> None:
         ("GIF", {}, 25),
     ],
 )
-def test_every_format_gives_the_same_picture(format: str, options: dict[str, object], tolerance: float) -> None:  # noqa: A002
+def test_every_format_gives_the_same_picture(format: str, options: dict[str, object], tolerance: float) -> None:
     image = picture()
     decoded = decode(encoded(image, format, **options))
     assert (decoded.width, decoded.height) == image.size
@@ -80,7 +80,7 @@ def test_every_format_gives_the_same_picture(format: str, options: dict[str, obj
 def test_first_frame_of_an_animation_counts() -> None:
     frames = [picture(), Image.new("RGB", (400, 300), "black")]
     expected = decode(encoded(frames[0], "PNG")).pixels
-    for format, options in (("WEBP", {"lossless": True}), ("PNG", {})):  # noqa: A001
+    for format, options in (("WEBP", {"lossless": True}), ("PNG", {})):
         data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
         assert difference(decode(data).pixels, expected) == 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -115,7 +117,7 @@ def test_date_is_a_period_of_this_machines_time_zone(
     new_york: None, text: str, start: str | None, end: str | None
 ) -> None:
     def moment(hour: str | None) -> datetime | None:
-        return hour and datetime.strptime(hour, "%Y-%m-%dT%H").replace(tzinfo=timezone.utc)
+        return None if hour is None else datetime.fromisoformat(f"{hour}:00+00:00")
 
     period = parse_filter(f"date:{text}")
     assert period == Period(moment(start), moment(end))
@@ -235,3 +237,22 @@ def test_any_text_is_a_filter_or_a_filter_error(text: str) -> None:
         str(error).encode()
     else:
         assert (meant is None) == (not text.strip())
+
+
+def documented() -> list[str]:
+    """What docs/filters.md gives as filters: what stands before the last column of its tables, and its one-liner."""
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    cells = [re.split(r"(?<!\\)\|", line)[1:-2] for line in page.splitlines() if line.startswith("|")]
+    filters = [text for row in cells for cell in row for text in re.findall(r"`([^`]+)`", cell)]
+    return [text.replace("\\|", "|") for text in filters if text not in FIELDS and text != '"…"'] + [
+        line.strip() for line in page.splitlines() if line.startswith("    favorite:")
+    ]
+
+
+def test_the_page_about_filters_has_every_field_and_filters_that_can_be_read() -> None:
+    filters = documented()
+    assert len(filters) > 50
+    for text in filters:
+        assert parse_filter(text) is not None, text
+    fields = {field for text in filters for field in re.findall(r"(\w+):", text)}
+    assert fields >= FIELDS.keys()

@@ -118,8 +118,8 @@ class _Writer:
         query = _format(
             "phraseto_tsquery('simple', without_punctuation({}))", self._value(storable(words.text), "text")
         )
-        # As text a query is quoted words, so a prefix is marked behind the last of them; without words it is "".
-        return _format("(nullif({}::text, '') || ':*')::tsquery", query) if words.prefix else query
+        # As text a query is quoted words, and a prefix is marked behind the last of them; without words it is "".
+        return _format("coalesce(nullif({}::text, '') || ':*', '')::tsquery", query) if words.prefix else query
 
     def _matches(self, matches: Matches) -> Composed:
         pattern = storable(matches.pattern)
@@ -127,7 +127,7 @@ class _Writer:
         if matches.field == "model":
             return _format(MODEL_IS, like=_like_text(sql.SQL("name.model"), like))
         if matches.field == "lora":
-            return _format(ANY_LORA, like=_like_text(sql.SQL("lora #>> '{{}}'"), like))
+            return _format(ANY_LORA, like=_like_text(sql.SQL("lora #>> '{}'"), like))
         return _like_text(_column(matches.field), like)
 
     def _number(self, number: Number) -> Composed:
@@ -237,7 +237,7 @@ NUMBER_TYPES: dict[str, Literal["bigint", "integer", "smallint", "numeric", "flo
     "guidance": "float8",
     "denoise": "float8",
 }
-# By type, the power of two that its whole numbers lie below, and not below the negative of. (Of numeric, any.)
+# By type, a number that its values are below, and not below the negative of; for numeric, what no filter reaches.
 WHOLE_NUMBERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63, "numeric": 2**200}
 
 HAS: dict[str, LiteralString] = {

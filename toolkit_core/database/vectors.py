@@ -73,28 +73,32 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
     if not np.isfinite(halves).all():
         raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
     order = np.argsort(owners)  # one lock order for all writers
-    parts = names(space)
+    ids = [int(owners[i]) for i in order]
     connection.execute(
         sql.SQL(
-            "WITH new AS (SELECT * FROM unnest(%b::bigint[], %b::halfvec[]) AS n({owner}, embedding)), written AS ("
-            " INSERT INTO {open} ({owner}, embedding) SELECT * FROM new"
-            " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding)"
-            " INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM new"
-            " ON CONFLICT ({owner}) DO UPDATE SET bits = excluded.bits"
-        ).format(**parts),
-        [[int(owners[i]) for i in order], [HalfVector(halves[i]) for i in order]],
+            "INSERT INTO {open} ({owner}, embedding) SELECT * FROM unnest(%b::bigint[], %b::halfvec[])"
+            " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
+        ).format(**names(space)),
+        [ids, [HalfVector(halves[i]) for i in order]],
     )
-    # After the open part: a row that is being sealed has arrived there by the time its lock is had.
-    connection.execute(
-        sql.SQL("DELETE FROM {sealed} WHERE {owner} = ANY(%s)").format(**parts), [[int(owner) for owner in owners]]
-    )
+    # Each after the open part, whose rows' locks are what sealing and writing wait for: a row that is being sealed has
+    # arrived in the sealed part by the time its lock is had.
+    for statement in (
+        "INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM {open}"
+        " WHERE {owner} = ANY(%s) ORDER BY {owner} ON CONFLICT ({owner}) DO UPDATE SET bits = excluded.bits",
+        "DELETE FROM {sealed} WHERE {owner} = ANY(%s)",
+    ):
+        connection.execute(sql.SQL(statement).format(**names(space)), [ids])
 
 
 def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
     """Remove the vectors of some owners."""
-    for part in ("open", "sealed"):  # in this order; see `write`
-        statement = sql.SQL("DELETE FROM {table} WHERE {owner} = ANY(%s)")
-        connection.execute(statement.format(table=table(space, part), owner=owner(space)), [list(owners)])
+    for statement in (  # in the order of `write`
+        "DELETE FROM {open} WHERE {owner} = ANY(%s)",
+        "DELETE FROM {sketch} WHERE {owner} = ANY(%s)",
+        "DELETE FROM {sealed} WHERE {owner} = ANY(%s)",
+    ):
+        connection.execute(sql.SQL(statement).format(**names(space)), [list(owners)])
 
 
 def read(connection: Connection, image_id: int, names: Sequence[str]) -> dict[str, Vectors]:

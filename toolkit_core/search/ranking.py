@@ -21,6 +21,8 @@ from ..spaces import SPACES
 
 # Candidates that each embedding names to a weighted search, at first and at most.
 FIRST_DEPTH, LARGEST_DEPTH = 400, 1600
+# An index that is walked for what fulfils a filter meets the best of it in less good order.
+WIDER_FOR_A_FILTER = 5
 # So many images are always looked up rather than looked for.
 FEWEST_LOOKED_UP = 1_000
 
@@ -92,11 +94,12 @@ def _by_one(
     [(name, part)] = parts.items()
     depth = bounds.top_k + passed
     while True:
-        found = candidates(connection, part, states[name], depth, bounds.condition)
+        wider = depth if bounds.condition is None else depth * WIDER_FOR_A_FILTER
+        found = candidates(connection, part, states[name], wider, bounds.condition)
         hits = ranked(connection, parts, bounds, found.ids)
         if len(hits) == bounds.top_k or _unwanted_behind(found.lowest, part, bounds):
             return Ranking(hits, "exact" if exact else "index")
-        if len(found.ids) < depth or depth >= LARGEST_DEPTH:
+        if len(found.ids) < wider or depth >= LARGEST_DEPTH:
             break
         depth *= 4
     # The index ended early, or named texts that no image has. What there is, is found all the same.
