@@ -49,10 +49,10 @@ NodeDefinitions: TypeAlias = Callable[[], Mapping[str, Any]]
 class Library:
     """Images, their generation parameters and their embeddings.
 
-        with Library.open(weights=["D:/ComfyUI/models"]) as library:
-            library.index(["D:/ComfyUI/output"])
-            for hit in library.search(text="a lighthouse in a storm", top_k=10):
-                ...
+        with Library.open(weights=["~/ComfyUI/models"]) as library:
+            library.index(["~/ComfyUI/output"])
+            for hit in library.search("a lighthouse in a storm", top_k=10):
+                print(hit.score, hit.path, hit.prompt)
 
     Safe to use from several threads; several processes may open the same library.
     """

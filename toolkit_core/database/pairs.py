@@ -51,9 +51,7 @@ def candidates(
 
     weighted: by the names of `PAIRED`, the vector and its weight.
     """
-    query = np.concatenate(
-        [weight / np.linalg.norm(vector) * vector for vector, weight in (weighted[name] for name in PAIRED)]
-    )
+    scaled = [weight / np.linalg.norm(vector) * vector for vector, weight in map(weighted.__getitem__, PAIRED)]
     fulfils = sql.SQL("")
     if condition is not None:
         fulfils = sql.SQL(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from psycopg import sql
 from psycopg.adapt import PyFormat
 
 from ..records import SearchHit
-from ..spaces import SPACES, Embedding
+from ..spaces import SPACES, Embedding, IndexKind
 from .database import Connection
 from .filters import Condition
 from .segments import Segments
@@ -217,22 +218,23 @@ def _set_search_effort(connection: Connection, segments: Segments, depth: int) -
 
 
 # The rows of a space's two parts that are nearest to a vector: owner and cosine distance.
-_OPEN = (
-    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {open} v{fulfils}"
+_SCANNED: LiteralString = (
+    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {part} v{fulfils}"
     " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT %(depth)s)"
 )
-_OPEN_SKETCHED = (
+_OPEN: LiteralString = _SCANNED.replace("{part}", "{open}")
+_OPEN_SKETCHED: LiteralString = (
     "(SELECT o.{owner} AS owner, o.embedding <=> {vector} AS distance FROM (SELECT v.{owner} FROM {sketch} v{fulfils}"
     " ORDER BY v.bits <~> binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s JOIN {open} o USING ({owner})"
     " ORDER BY distance LIMIT %(depth)s)"
 )
-_BY_INDEX = (
+_BY_INDEX: LiteralString = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
     " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
 )
-_NONE = "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)"
-_SEALED = {
-    None: _OPEN.replace("{open}", "{sealed}"),
+_NONE: LiteralString = "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)"
+_SEALED: dict[IndexKind | None, LiteralString] = {
+    None: _SCANNED.replace("{part}", "{sealed}"),
     "hnsw": _BY_INDEX,
     "ivfflat": _BY_INDEX,
     "hnsw_binary": (
