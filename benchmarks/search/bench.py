@@ -24,6 +24,7 @@ from . import synthetic
 from .synthetic import Synthetic
 
 TOP_K = 20
+LARGEST_WITH_PROMPTS = 200_000
 # A vector that is as near as the last of the true top k, to within half precision, counts as one of them.
 TIE = 2e-4
 
@@ -55,28 +56,41 @@ class Bench:
         self.queries = queries
         self.console = console
         self._made: tuple[tuple[Any, ...], Synthetic] | None = None
+        self._exact: Exact | None = None
         # Keeps the server running between the parts.
         self._keeper = Library.open(home, library="keeper")
 
     def close(self) -> None:
         self._keeper.close()
 
+    def spaces(self, rows: int) -> tuple[str, ...]:
+        """The spaces that a library of so many images has: of a million, one is enough to wait for."""
+        return ("clip_h", "bge") if rows <= LARGEST_WITH_PROMPTS else ("clip_h",)
+
     def made(self, rows: int, spaces: tuple[str, ...], images_a_prompt: int = 1) -> Synthetic:
         """The synthetic images, kept from one part to the next."""
         key = (rows, spaces, images_a_prompt)
         if self._made is None or self._made[0] != key:
-            self._made = None
+            self._made = self._exact = None
             self._made = (key, synthetic.make(rows, spaces, images_a_prompt))
         return self._made[1]
 
-    def library(self, rows: int, spaces: tuple[str, ...], *, sealed: bool = True) -> Library:
+    def exact(self, made: Synthetic) -> Exact:
+        """The exact answers among these images, kept as long as they are."""
+        if self._exact is None:
+            self._exact = Exact(made)
+        return self._exact
+
+    def name(self, rows: int) -> str:
+        return f"rows_{rows}"
+
+    def library(self, rows: int) -> Library:
         """A library with these images, filled and indexed where it is not yet."""
-        library = Library.open(self.home, library=f"rows_{rows}_{'_'.join(spaces)}{'' if sealed else '_open'}")
+        library = Library.open(self.home, library=self.name(rows))
         if library.status().images == 0:
             self.note(f"filling a library with {rows:,} images")
-            synthetic.write(library.database, self.made(rows, spaces))
-        if sealed:
-            seal(library.database, most_open_rows=0)
+            synthetic.write(library.database, self.made(rows, self.spaces(rows)))
+        seal(library.database, most_open_rows=0)
         warm(library)
         return library
 
@@ -115,22 +129,35 @@ def query_near(made: Synthetic, number: int) -> dict[str, NDArray[np.float32]]:
 class Exact:
     """The exact answers, by products of unit vectors in memory."""
 
-    def __init__(self, made: Synthetic, names: Sequence[str]) -> None:
+    def __init__(self, made: Synthetic) -> None:
         self._made = made
-        self._norms = {name: np.linalg.norm(made.vectors[name].astype(np.float32), axis=1) for name in names}
+        self._cosines: dict[tuple[str, bytes], NDArray[np.float32]] = {}
 
-    def scores(self, query: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]) -> NDArray[np.float32]:
-        """The weighted mean of cosine similarities, by image number."""
+    def scores(self, near: NDArray[np.int64], weights: Mapping[str, float]) -> NDArray[np.float32]:
+        """The weighted mean of cosine similarities, shape (queries, images)."""
         total = sum(map(abs, weights.values()))
-        scores = np.zeros(len(self._made.cluster), np.float32)
+        scores = np.zeros((len(near), len(self._made.cluster)), np.float32)
         for name, weight in weights.items():
-            rows, unit = self._made.vectors[name], query[name] / np.linalg.norm(query[name])
-            dots = np.concatenate(
-                [rows[start : start + 50_000].astype(np.float32) @ unit for start in range(0, len(rows), 50_000)]
+            cosines = self._of(name, near)
+            scores += (
+                weight / total * (cosines if EMBEDDINGS[name].of == "image" else cosines[:, self._made.prompt - 1])
             )
-            cosines = dots / self._norms[name]
-            scores += weight / total * (cosines if EMBEDDINGS[name].of == "image" else cosines[self._made.prompt - 1])
         return scores
+
+    def _of(self, name: str, near: NDArray[np.int64]) -> NDArray[np.float32]:
+        key = (name, near.tobytes())
+        if key not in self._cosines:
+            if len(self._cosines) >= len(EMBEDDINGS):
+                self._cosines.clear()
+            rows = self._made.vectors[name]
+            queries = np.stack([query_near(self._made, int(number))[name] for number in near])
+            queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+            cosines = np.empty((len(near), len(rows)), np.float32)
+            for start in range(0, len(rows), 50_000):
+                block = rows[start : start + 50_000].astype(np.float32)
+                cosines[:, start : start + 50_000] = queries @ block.T / np.linalg.norm(block, axis=1)
+            self._cosines[key] = cosines
+        return self._cosines[key]
 
 
 def measure(
@@ -140,7 +167,6 @@ def measure(
     find: Callable[[dict[str, NDArray[np.float32]]], Sequence[int]],
     allowed: NDArray[np.bool_] | None = None,
     near: NDArray[np.int64] | None = None,
-    exact: Exact | None = None,
     *,
     complete: bool = True,
 ) -> Measured:
@@ -148,23 +174,22 @@ def measure(
 
     complete: raise AssertionError where it gives fewer images than there are.
     """
-    exact = exact or Exact(made, list(weights))
-    recalls, seconds = [], []
     numbers = bench.numbers(len(made.cluster)) if near is None else near
+    scores = bench.exact(made).scores(numbers, weights)
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    recalls, seconds = [], []
     for number in numbers[:3]:
         find(query_near(made, int(number)))
-    for number in numbers:
+    for number, of_images in zip(numbers, scores, strict=True):
         query = query_near(made, int(number))
         started = time.perf_counter()
         ids = find(query)
         seconds.append(time.perf_counter() - started)
-        scores = exact.scores(query, weights)
-        if allowed is not None:
-            scores[~allowed] = -np.inf
-        wanted = min(TOP_K, int(np.isfinite(scores).sum()))
+        wanted = min(TOP_K, len(of_images) if allowed is None else int(allowed.sum()))
         assert len(ids) == wanted or not complete, f"{len(ids)} images of {wanted}"
-        lowest = np.partition(scores, -wanted)[-wanted] - TIE
-        recalls.append(sum(scores[id - 1] >= lowest for id in ids) / wanted)
+        lowest = np.partition(of_images, -wanted)[-wanted] - TIE
+        recalls.append(sum(of_images[id - 1] >= lowest for id in ids) / wanted)
     return Measured(float(np.mean(recalls)), np.array(seconds))
 
 

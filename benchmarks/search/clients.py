@@ -14,14 +14,16 @@ CLIENTS, SECONDS = 8, 20
 
 
 def run(bench: Bench, rows: int) -> None:
-    made = bench.made(rows, ("clip_h", "bge"))
+    made = bench.made(rows, bench.spaces(rows))
     lines: list[tuple[str, ...]] = []
-    with bench.library(rows, ("clip_h", "bge")) as library:
+    with bench.library(rows) as library:
         for label, weights, written in (
             ("one space", {"clip_h": 1.0}, False),
             ("one space, while an indexer writes", {"clip_h": 1.0}, True),
             ("two spaces, while an indexer writes", {"bge": 0.5, "clip_h": 0.5}, True),
         ):
+            if not weights.keys() <= set(bench.spaces(rows)):
+                continue
             seconds: list[float] = []
             errors: list[Exception] = []
             stop = threading.Event()

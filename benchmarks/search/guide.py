@@ -39,6 +39,10 @@ LIMIT 20
 """
 
 
+def columns(spaces: Sequence[str]) -> list[str]:
+    return [COLUMNS[name] for name in spaces]
+
+
 def session(bench: Bench, library: str, columns: Sequence[str]) -> Session:
     """The guide's table with the images of a library, in a schema of its own."""
     schema = f"guide_{library}"

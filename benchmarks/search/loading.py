@@ -18,9 +18,9 @@ LARGEST_FOR_DEFAULTS = 200_000
 
 
 def run(bench: Bench, rows: int) -> None:
-    made = bench.made(rows, ("clip_h", "bge"))
+    made = bench.made(rows, bench.spaces(rows))
     lines: list[tuple[str, ...]] = []
-    with Library.open(bench.home, library=f"rows_{rows}_clip_h_bge") as library:
+    with Library.open(bench.home, library=bench.name(rows)) as library:
         if library.status().images:
             bench.note("loading was measured when this database was made")
             return

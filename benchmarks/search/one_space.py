@@ -6,33 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import guide
-from .bench import TOP_K, Bench, Exact, Measured, measure, ours
+from .bench import TOP_K, Bench, Measured, measure, ours
 from .synthetic import Synthetic
 
-LARGEST_FOR_FAISS = 200_000
+LARGEST_IN_MEMORY = 200_000
 
 
 def run(bench: Bench, rows: int) -> None:
-    made = bench.made(rows, ("clip_h", "bge"))
-    exact = Exact(made, ["clip_h"])
+    made = bench.made(rows, bench.spaces(rows))
     lines: list[tuple[str, ...]] = []
-    with bench.library(rows, ("clip_h", "bge")) as library:
-        mine = measure(bench, made, {"clip_h": 1.0}, ours(library, {"clip_h": 1.0}), exact=exact)
+    with bench.library(rows) as library:
+        mine = measure(bench, made, {"clip_h": 1.0}, ours(library, {"clip_h": 1.0}))
         index = library.status().indexes["clip_h"].index
         lines.append((f"this library ({index or 'exact'})", *mine.cells(), "1.0"))
-        with guide.session(bench, library.database.schema, [guide.COLUMNS["clip_h"]]) as connection:
+        with guide.session(bench, library.database.schema, guide.columns(bench.spaces(rows))) as connection:
             find = guide.nearest(connection, "clip_h")
-            theirs = measure(bench, made, {"clip_h": 1.0}, find, exact=exact)
-            lines.append(("the guide's table, exact", *theirs.cells(), _times(theirs, mine)))
+            if rows <= LARGEST_IN_MEMORY:
+                theirs = measure(bench, made, {"clip_h": 1.0}, find)
+                lines.append(("the guide's table, exact", *theirs.cells(), _times(theirs, mine)))
             guide.build_ivfflat(bench, connection, guide.COLUMNS["clip_h"], rows)
-            once = measure(bench, made, {"clip_h": 1.0}, find, exact=exact, complete=False)
+            once = measure(bench, made, {"clip_h": 1.0}, find, complete=False)
             lines.append(("the guide's IVFFlat, 1 probe", *once.cells(), _times(once, mine)))
             probes, tuned = guide.tuned(
-                connection, 0.98, lambda: measure(bench, made, {"clip_h": 1.0}, find, exact=exact, complete=False)
+                connection, 0.98, lambda: measure(bench, made, {"clip_h": 1.0}, find, complete=False)
             )
             lines.append((f"the guide's IVFFlat, {probes} probes", *tuned.cells(), _times(tuned, mine)))
-    if rows <= LARGEST_FOR_FAISS:
-        lines.append(_faiss(bench, made, exact, mine))
+    if rows <= LARGEST_IN_MEMORY:
+        lines.append(_faiss(bench, made, mine))
     bench.table(f"One space, {rows:,} images, recall@{TOP_K}", ("", "recall", "p50 ms", "p95 ms", "times ours"), lines)
 
 
@@ -40,7 +40,7 @@ def _times(theirs: Measured, mine: Measured) -> str:
     return f"{theirs.p50 / mine.p50:.1f}"
 
 
-def _faiss(bench: Bench, made: Synthetic, exact: Exact, mine: Measured) -> tuple[str, ...]:
+def _faiss(bench: Bench, made: Synthetic, mine: Measured) -> tuple[str, ...]:
     """faiss's HNSW of the same shape, in this process, at our recall or above."""
     import faiss
 
@@ -57,7 +57,7 @@ def _faiss(bench: Bench, made: Synthetic, exact: Exact, mine: Measured) -> tuple
 
     for effort in (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640):
         index.hnsw.efSearch = effort
-        found = measure(bench, made, {"clip_h": 1.0}, find, exact=exact)
+        found = measure(bench, made, {"clip_h": 1.0}, find)
         if found.recall >= min(mine.recall, 0.99):
             break
     return (f"faiss HNSW in process, ef {effort}", *found.cells(), _times(found, mine))
