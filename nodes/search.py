@@ -1,4 +1,4 @@
-"""Finds images of the library by a picture, a text, an image, or several of these with weights."""
+"""Finds images of the library by a picture, a text, an image, several of these with weights, or by a filter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 
 from ..toolkit_core import conditioning
-from ..toolkit_core.errors import ImageError, SearchError
-from ..toolkit_core.records import SearchHit
+from ..toolkit_core.errors import FilterError, ImageError, SearchError
+from ..toolkit_core.records import SearchHit, SearchResults
 from .encoders import connected_encoders
 from .library import library_revision, opened_library
 from .pictures import RESIZE_RULES, read_rgb, resized
 
 if TYPE_CHECKING:
     from ..toolkit_core.library import Library
+    from ..toolkit_core.search import Sort
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,13 @@ WEIGHTS = {
     "clip_h": "the look of the picture",
     "clip_l": "the prompt as CLIP-L reads it",
     "clip_g": "the prompt as CLIP-G reads it",
+    "clip_h_text": "the text, looked for in the pictures themselves,",
 }
+# Those of `toolkit_core.search`, which is not imported before the library is opened.
+SORTS = ("relevance", "date", "rating")
+
+# How much of a long filter is shown on each side of its mistake.
+MARKED = 60
 
 
 class DiffusionToolkitSearch(io.ComfyNode):
@@ -44,20 +51,28 @@ class DiffusionToolkitSearch(io.ComfyNode):
             display_name="Diffusion Toolkit Search",
             category="Diffusion Toolkit",
             description="Finds the images of the library most like a picture, a text, an image of the library, or all "
-            "of them with weights. The embeds feed IPAdapter Embeds; the images feed IPAdapter or anything else.",
+            "of them with weights; and only those that a filter lets through. The embeds feed IPAdapter Embeds; the "
+            "images feed IPAdapter or anything else.",
             search_aliases=[
                 "similar images",
                 "find images",
                 "semantic search",
                 "image similarity",
                 "reverse image search",
+                "filter images",
+                "favorite images",
+                "newest images",
             ],
             inputs=[
                 io.Image.Input(
                     "image", optional=True, tooltip="A picture to search by. Of a batch, the mean is searched by."
                 ),
                 io.String.Input(
-                    "text", optional=True, multiline=True, default="", tooltip="What to search for in the prompts."
+                    "text",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="What to search for in the prompts, or with weight_clip_h_text in the pictures.",
                 ),
                 io.Int.Input(
                     "image_id",
@@ -73,19 +88,7 @@ class DiffusionToolkitSearch(io.ComfyNode):
                     tooltip="CLIP ViT-H/14, for the picture. Without it, one in the clip_vision folder is used.",
                 ),
                 io.Clip.Input("clip", optional=True, tooltip="For a text that is searched by CLIP-L or CLIP-G."),
-                *(
-                    io.Float.Input(
-                        f"weight_{name}",
-                        optional=True,
-                        default=0.0,
-                        min=0.0,
-                        max=10.0,
-                        step=0.05,
-                        tooltip=f"How much {what} counts; 0 leaves it out. With all five at 0 a text counts by its "
-                        "meaning and a picture by its look.",
-                    )
-                    for name, what in WEIGHTS.items()
-                ),
+                *(_weight(name) for name in WEIGHTS if name != "clip_h_text"),
                 io.Int.Input("top_k", optional=True, default=8, min=1, max=1000, tooltip="The most images to find."),
                 io.Float.Input(
                     "threshold",
@@ -104,15 +107,43 @@ class DiffusionToolkitSearch(io.ComfyNode):
                     tooltip="How the images get the size of the first one, to be one batch: crop the rest away, pad "
                     "with black, or stretch.",
                 ),
+                # From here on in the order in which they came to be: saved workflows have values by position.
+                io.String.Input(
+                    "filter",
+                    optional=True,
+                    default="",
+                    tooltip='Only images that fulfil it: favorite:true rating:>=4 model:juggernaut (fox or "snow owl") '
+                    "-negative:blurry date:2026-01..2026-03. With nothing else it gives the newest of them.",
+                ),
+                _weight("clip_h_text"),
+                io.Float.Input(
+                    "diversity",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much the pictures should differ from each other instead of being like what is given; "
+                    "at 0 the most alike are found.",
+                ),
+                io.Combo.Input(
+                    "sort",
+                    optional=True,
+                    options=list(SORTS),
+                    default="relevance",
+                    tooltip="The order of what is found: the most alike, the newest, or the best rated first.",
+                ),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="The found images as one batch, best first."),
+                io.Image.Output("images", tooltip="The found images as one batch, best first or as sorted."),
                 Embeds.Output(
                     "embeds", tooltip="Their CLIP-H embeddings, for IPAdapter Embeds with a base ViT-H model."
                 ),
                 Embeds.Output("negative_embeds", tooltip="Zeros, the negative that those models are used with."),
                 io.Int.Output("ids", is_output_list=True, tooltip="Their ids in the library."),
-                io.Float.Output("scores", is_output_list=True, tooltip="Their scores, cosine similarities."),
+                io.Float.Output(
+                    "scores", is_output_list=True, tooltip="Their scores, cosine similarities; 0 for a filter alone."
+                ),
                 io.String.Output("paths", is_output_list=True, tooltip="Their files."),
                 io.String.Output("prompts", is_output_list=True, tooltip="Their prompts; empty where there is none."),
             ],
@@ -133,21 +164,30 @@ class DiffusionToolkitSearch(io.ComfyNode):
         top_k: int = 8,
         threshold: float = -1.0,
         resize: str = "crop",
+        filter: str = "",
+        diversity: float = 0.0,
+        sort: Sort = "relevance",
         **weights: float,
     ) -> io.NodeOutput:
-        chosen = {name: weights[f"weight_{name}"] for name in WEIGHTS if weights.get(f"weight_{name}", 0.0) > 0}
+        chosen = {name: weights[f"weight_{name}"] for name in WEIGHTS if weights.get(f"weight_{name}", 0.0) != 0}
         with opened_library() as library:
-            hits = library.search(
-                text if text.strip() else None,
-                image=None if image is None else _pixels(image),
-                image_id=image_id or None,
-                weights=chosen,
-                top_k=top_k,
-                threshold=threshold if threshold > -1 else None,
-                encoders=connected_encoders(clip, clip_vision),
-            )
+            try:
+                hits = library.search(
+                    text if text.strip() else None,
+                    image=None if image is None else _pixels(image),
+                    image_id=image_id or None,
+                    weights=chosen,
+                    top_k=top_k,
+                    threshold=threshold if threshold > -1 else None,
+                    filter=filter,
+                    diversity=diversity,
+                    sort=sort,
+                    encoders=connected_encoders(clip, clip_vision),
+                )
+            except FilterError as error:
+                raise _marked(error) from error
             if not hits:
-                return _nothing(_why_nothing(library, threshold))
+                return _nothing(_why_nothing(library, filter.strip(), threshold))
             vectors = library.image_vectors([hit.id for hit in hits])
         found, pictures = _read(hits)
         if not found:
@@ -171,8 +211,21 @@ class DiffusionToolkitSearch(io.ComfyNode):
             [hit.score for hit in found],
             [hit.path for hit in found],
             [hit.prompt or "" for hit in found],
-            ui=ui.PreviewText("\n".join(f"{hit.score:.3f}  {hit.id}  {Path(hit.path).name}" for hit in found)),
+            ui=ui.PreviewText(_shown(hits, found)),
         )
+
+
+def _weight(name: str) -> io.Float.Input:
+    return io.Float.Input(
+        f"weight_{name}",
+        optional=True,
+        default=0.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        tooltip=f"How much {WEIGHTS[name]} counts; 0 leaves it out, below 0 finds what is unlike. With all at 0 "
+        "a text counts by its meaning and a picture by its look.",
+    )
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -180,20 +233,43 @@ def _pixels(image: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return (image[..., :3].float().cpu().numpy() * 255).round().clip(0, 255).astype(np.uint8)
 
 
-def _why_nothing(library: Library, threshold: float) -> str:
+def _marked(error: FilterError) -> SearchError:
+    """The same with the mark inside of the filter: below it a caret points nowhere in ComfyUI, which wraps lines."""
+    before, behind = error.text[: error.position][-MARKED:], error.text[error.position :][:MARKED]
+    return SearchError(
+        f"The filter cannot be read at character {error.position + 1}, behind the ▶ in\n{before}▶{behind}\n"
+        f"{error.mistake}"
+    )
+
+
+def _why_nothing(library: Library, filter: str, threshold: float) -> str:
     """In words why a search found nothing. Raises SearchError for a library that has nothing to find."""
     status = library.status()
     if status.images == 0:
         raise SearchError(
             "The library is empty. Index a folder with the Diffusion Toolkit Indexer first, for example output."
         )
+    one, all_of_them = "image", f"{status.images} images"
+    if filter:
+        if not library.search(filter=filter, top_k=1):
+            return f"No image fulfils the filter {filter}\nTake a part of it away."
+        one, all_of_them = "image that fulfils the filter", "images that fulfil the filter"
     if threshold > -1:
-        return f"No image has a score of {threshold:g} or more. Lower the threshold."
+        return f"No {one} has a score of {threshold:g} or more. Lower the threshold."
     pending = [f"{count} in {space}" for space, count in status.pending.items() if count]
     raise SearchError(
-        f"None of the {status.images} images has all the embeddings that this search weighs. Pending are "
+        f"None of the {all_of_them} has all the embeddings that this search weighs. Pending are "
         f"{', '.join(pending) or 'none'}: index with the models connected that make them, or set other weights."
     )
+
+
+def _shown(hits: SearchResults, found: list[SearchHit]) -> str:
+    """What the node shows: a line for each image that it gives, and whether there may be better ones."""
+    scores = [f"{hit.score:.3f}  " if hit.scores else "" for hit in found]
+    lines = [f"{score}{hit.id}  {Path(hit.path).name}" for score, hit in zip(scores, found, strict=True)]
+    if hits.certainty == "budget":
+        lines.insert(0, "There may be better ones: the search ended before that was ruled out.")
+    return "\n".join(lines)
 
 
 def _nothing(message: str) -> io.NodeOutput:

@@ -71,6 +71,7 @@ class FilterError(SearchError):
     """A filter cannot be read. The message shows the filter with a caret below the character that is at fault.
 
     text: the filter. position: of that character, counted from 0; len(text) where something is missing at its end.
+    mistake: what is wrong there, and what is possible.
     """
 
     def __init__(self, text: str, position: int, mistake: str) -> None:
@@ -80,6 +81,7 @@ class FilterError(SearchError):
         )
         self.text = text
         self.position = position
+        self.mistake = mistake
 
 
 def _shown(text: str, position: int) -> tuple[str, int]:

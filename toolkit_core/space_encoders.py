@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from .database import Database, vectors
-from .encoders.base import Encoder, ImageEncoder, TextEncoder
+from .encoders.base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from .encoders.identity import compare_probes
-from .errors import EncoderError, EncoderMismatch, WeightsMissing
+from .errors import EncoderError, EncoderMismatch, TextTowerMissing, WeightsMissing
 from .spaces import SPACES
 
 logger = logging.getLogger(__name__)
@@ -44,9 +45,12 @@ class SpaceEncoders:
         return encoder
 
     def image(self, space: str) -> ImageEncoder:
+        """The pictures' encoder. Where one in its place embeds no text, `otherwise` does that: both were compared."""
         encoder = self._get(space)
         assert isinstance(encoder, ImageEncoder)
-        return encoder
+        if self._otherwise is None or space not in self._sources:
+            return encoder
+        return _WithTextTower(encoder, partial(self._otherwise.image, space))
 
     def adopt(self, space: str) -> None:
         """Make the encoder of a space that is still empty the library's own. Raises EncoderMismatch.
@@ -105,3 +109,34 @@ class SpaceEncoders:
                 f"{encoder.space}`; or use another library (`library` in settings.toml, or --library NAME)."
             )
         self._compared_with[encoder.space] = record.created_at
+
+
+class _WithTextTower(ImageEncoder):
+    """An encoder of pictures, whose texts another one of the same weights embeds where it has no text tower."""
+
+    def __init__(self, encoder: ImageEncoder, other: Callable[[], ImageEncoder]) -> None:
+        super().__init__(encoder.space, encoder.name)
+        self._encoder = encoder
+        self._other = other
+
+    @property
+    def device(self) -> str:
+        return self._encoder.device
+
+    def encode(self, images: Images) -> Vectors:
+        return self._encoder.encode(images)
+
+    def encode_query(self, text: str) -> Vectors:
+        try:
+            return self._encoder.encode_query(text)
+        except TextTowerMissing as missing:
+            try:
+                return self._other().encode_query(text)
+            except WeightsMissing:
+                raise missing from None
+
+    def _load(self) -> None:
+        self._encoder.load()
+
+    def _unload(self) -> None:
+        self._encoder.unload()

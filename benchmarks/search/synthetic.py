@@ -75,6 +75,10 @@ def write(database: Database, made: Synthetic, first: int = 0, rows: int | None 
     with database.transaction() as connection:
         _copy_text(connection, "prompt_text (id, sha256, text)", (_prompt(id) for id in prompts))
         _copy_text(connection, f"image_file ({COLUMNS})", (_image(made, i) for i in range(first, last)))
+        for table in ("prompt_text", "image_file"):
+            connection.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))".encode()
+            )
     for name, vectors in made.vectors.items():
         space = SPACES[name]
         owners = np.arange(first + 1, last + 1) if space.of == "image" else np.asarray(prompts)

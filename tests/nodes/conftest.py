@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -216,6 +217,39 @@ def quick_comfyui(start_comfyui: Callable[..., Any], tiny_weights: Path, tmp_pat
     (models / "text_encoders").symlink_to(tiny_weights, target_is_directory=True)
     with start_comfyui(tmp_path_factory.mktemp("quick_comfyui"), models) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def open_editor() -> Iterator[Callable[[str], Any]]:
+    """Opens the editor of a ComfyUI, by its URL, in a real browser; gives the page."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    registered = "Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 300"
+
+    def open_page(url: str) -> Any:
+        page = browser.new_page(viewport={"width": 400, "height": 300})
+        page.goto(url, timeout=120_000)
+        page.wait_for_function(f"window.app?.graph && {registered}", timeout=120_000)
+        return page
+
+    with api.sync_playwright() as playwright:
+        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        try:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        except api.Error as error:
+            pytest.skip(f"there is no browser: {error}")
+        yield open_page
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def prompt_by_editor() -> Callable[[Any, Any], Any]:
+    """The prompt that the editor on a page makes of a workflow."""
+    convert = """async workflow => {
+        const loaded = app.loadGraphData(workflow, true, true, null, {});
+        await Promise.race([loaded, new Promise(done => setTimeout(done, 15000))]);  // a question never ends
+        return (await app.graphToPrompt()).output;
+    }"""
+    return lambda page, workflow: page.evaluate(convert, workflow)
 
 
 def _ipadapter(comfyui_source: Path) -> Path | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,6 @@ Prompt = dict[str, dict[str, Any]]
 TABLE = Path(types.__file__).with_name(types.CORE_NODES)
 ALL = bool(os.environ.get("DIFFUSION_TOOLKIT_ALL_TEMPLATES"))
 ONE_OF = 40
-CONVERT = """async workflow => {
-    const loaded = app.loadGraphData(workflow, true, true, null, {});
-    await Promise.race([loaded, new Promise(done => setTimeout(done, 15000))]);  // a question to the user never ends
-    return (await app.graphToPrompt()).output;
-}"""
 EDITOR_WIDGETS = ("CustomCombo", "ImageCompare", "Load3D", "Preview3D", "SaveGLB")
 """Their widgets in the editor are more than their inputs; what it saves of these is of no use to a run."""
 LISTS_OF_THE_EDITOR = ("templates_graphic_design_recomposer.json",)
@@ -53,24 +48,18 @@ def templates() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def editor(start_comfyui: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def editor(
+    open_editor: Callable[[str], Any],
+    prompt_by_editor: Callable[[Any, Any], Any],
+    start_comfyui: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Any]:
     """ComfyUI's editor in a browser, and the definitions of its server."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not importlib.util.find_spec("comfyui_workflow_templates_json"):
         pytest.skip("comfyui_workflow_templates_json is not installed")
-    with api.sync_playwright() as playwright:
-        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        try:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        except api.Error as error:
-            pytest.skip(f"there is no browser: {error}")
-        with start_comfyui(tmp_path_factory.mktemp("editor") / "base") as comfyui:
-            page = browser.new_page(viewport={"width": 400, "height": 300})
-            page.goto(comfyui.url, timeout=120_000)
-            registered = "Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 300"
-            page.wait_for_function(f"window.app?.graph && {registered}", timeout=120_000)
-            yield lambda workflow: page.evaluate(CONVERT, workflow), comfyui.get("/object_info")
-        browser.close()
+    with start_comfyui(tmp_path_factory.mktemp("editor") / "base") as comfyui:
+        page = open_editor(comfyui.url)
+        yield partial(prompt_by_editor, page), comfyui.get("/object_info")
 
 
 @pytest.mark.timeout(1800)

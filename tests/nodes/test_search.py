@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from toolkit_core.database.segments import seal
 
 SUBJECTS = ("fox", "lighthouse", "robot", "teapot")
 
@@ -161,10 +163,203 @@ def test_search_runs_again_when_the_library_changed_and_only_then(
     assert "DiffusionToolkitSearch" not in searched.comfyui.done(graph()).cached
 
 
+def test_filter_leaves_only_images_that_fulfil_it(searched: Searched, plain_graph: Any) -> None:
+    filter = '(fox or robot) -"style 5" path:searched'
+    assert search(searched, plain_graph(), text="a lighthouse", filter=filter, top_k=9).error is None
+    hits = searched.library.search("a lighthouse", filter=filter, top_k=9)
+    assert searched.comfyui.list("ids") == [hit.id for hit in hits]
+    assert {Path(path).name for path in searched.comfyui.list("paths")} == {"0.png", "1.png", "4.png"}
+
+
+def test_filter_alone_gives_the_newest_that_fulfil_it(searched: Searched, plain_graph: Any) -> None:
+    job = search(searched, plain_graph(), filter="teapot", top_k=2)
+    assert job.error is None
+    newest = [searched.ids["7.png"], searched.ids["6.png"]]
+    assert searched.comfyui.list("ids") == newest
+    assert searched.comfyui.list("scores") == [0, 0]
+    assert searched.comfyui.tensors("embeds")["value"].shape == (2, 1024)
+    assert job.texts["DiffusionToolkitSearch"] == f"{newest[0]}  7.png\n{newest[1]}  6.png"
+
+
+def test_filter_alone_sorts_by_rating(searched: Searched, plain_graph: Any) -> None:
+    searched.library.curate([searched.ids["6.png"]], rating=9)
+    search(searched, plain_graph(), filter="teapot", top_k=1, sort="rating")
+    assert searched.comfyui.list("ids") == [searched.ids["6.png"]]
+    searched.library.curate([searched.ids["6.png"]], clear_rating=True)
+
+
+def test_found_images_come_in_the_order_of_sort(searched: Searched, plain_graph: Any) -> None:
+    query = {"image_id": searched.ids["2.png"], "filter": "path:searched", "top_k": 4}
+    search(searched, plain_graph(), **query, sort="date")
+    hits = searched.library.search(**query)
+    newest = sorted(hits, key=lambda hit: hit.modified_at, reverse=True)
+    assert searched.comfyui.list("ids") == [hit.id for hit in newest] != [hit.id for hit in hits]
+
+
+def test_negative_weight_among_five_finds_what_is_unlike(searched: Searched, plain_graph: Any) -> None:
+    weights = {"bge": 1.0, "bge_negative": 0.5, "clip_h": -0.7, "clip_l": 0.25, "clip_g": 0.25}
+    id = searched.ids["4.png"]
+    query = {"image_id": id, "filter": "path:searched", "top_k": 9}
+    given = {f"weight_{name}": weight for name, weight in weights.items()}
+    assert search(searched, plain_graph(), **query, **given).error is None
+    hits = searched.library.search(**query, weights=weights)
+    assert searched.comfyui.list("ids") == [hit.id for hit in hits]
+    assert searched.comfyui.list("scores") == pytest.approx([hit.score for hit in hits], abs=1e-3)
+    search(searched, plain_graph(), **query, weight_clip_h=-1.0)
+    assert searched.comfyui.list("ids")[-1] == id
+    assert searched.comfyui.list("scores")[-1] == pytest.approx(-1, abs=1e-3)
+
+
+def test_diversity_finds_pictures_that_differ(searched: Searched, plain_graph: Any) -> None:
+    query = {"image_id": searched.ids["1.png"], "filter": "path:searched", "top_k": 3}
+    found = {}
+    for diversity in (0.0, 1.0):
+        search(searched, plain_graph(), **query, diversity=diversity)
+        found[diversity] = searched.comfyui.list("ids")
+        assert found[diversity] == [hit.id for hit in searched.library.search(**query, diversity=diversity)]
+    assert found[0.0] != found[1.0]
+
+
+@pytest.mark.parametrize("connected", [False, True], ids=["alone", "with a CLIP Vision"])
+def test_text_is_looked_for_in_the_pictures(searched: Searched, plain_graph: Any, connected: bool) -> None:
+    """A CLIP Vision has no text tower; the library's own CLIP-H, which has one, is the same weights."""
+    graph = plain_graph()
+    query: dict[str, Any] = {"text": "a red scarf", "filter": "path:searched", "top_k": 4}
+    given = {**query, "weight_clip_h_text": 1.0}
+    if connected:
+        given["clip_vision"] = graph.add("TinyClipVision")(0)
+        given["image"] = graph.add("LoadImage", image="4.png")(0)
+        given["weight_clip_h"] = 0.5
+        shutil.copy(searched.folder / "4.png", searched.comfyui.base / "input" / "4.png")
+    assert search(searched, graph, **given).error is None
+    weights = {"clip_h_text": 1.0, **({"clip_h": 0.5} if connected else {})}
+    image = searched.folder / "4.png" if connected else None
+    hits = searched.library.search(**query, image=image, weights=weights)
+    assert searched.comfyui.list("ids") == [hit.id for hit in hits]
+    assert searched.comfyui.list("scores") == pytest.approx([hit.score for hit in hits], abs=1e-3)
+
+
+def test_text_in_pictures_without_a_text_tower_says_which_file_has_one(indexed: Any, make_graph: Any) -> None:
+    """With full-size weights, of which the library's own are those that are connected."""
+    graph = make_graph()
+    found = graph.add("DiffusionToolkitSearch", text="a scarf", weight_clip_h_text=1.0, clip_vision=graph.clip_vision)
+    graph.observe("never", found(0))
+    error = indexed.comfyui.run(graph).error
+    assert "clip_vision_h.safetensors holds the vision tower of CLIP ViT-H/14 only" in error
+    assert "open_clip_model.safetensors" in error
+
+
+def test_mistake_in_a_filter_is_marked_inside_of_it(searched: Searched, plain_graph: Any) -> None:
+    error = search(searched, plain_graph(), filter="favorite:true (fox or modle:xl) -negative:blurry").error or ""
+    assert error.startswith(
+        "The filter cannot be read at character 23, behind the ▶ in\n"
+        "favorite:true (fox or ▶modle:xl) -negative:blurry\n"
+        "There is no field 'modle'. Did you mean model?"
+    )
+    error = search(searched, plain_graph(), filter="fox " * 50 + ") owl").error or ""
+    assert ("\n" + "fox " * 15 + "▶) owl\n") in error
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({}, "Give a text, a picture, an image id or a vector to search by"),
+        ({"filter": "unicorn"}, "No image fulfils the filter unicorn\nTake a part of it away."),
+        ({"text": "a fox", "filter": " unicorn "}, "No image fulfils the filter unicorn\nTake a part of it away."),
+        (
+            {"text": "a lighthouse", "filter": "fox", "threshold": 0.9999},
+            "No image that fulfils the filter has a score of 0.9999 or more. Lower the threshold.",
+        ),
+    ],
+)
+def test_filter_that_leaves_nothing_blocks_what_follows(
+    searched: Searched, plain_graph: Any, inputs: dict[str, Any], words: str
+) -> None:
+    job = search(searched, plain_graph(), **inputs)
+    assert job.error is None
+    assert job.texts["DiffusionToolkitSearch"] == words
+    assert not (searched.comfyui.output / "ids.json").exists()
+
+
+def test_filter_whose_images_lack_an_embedding_is_an_error(searched: Searched, plain_graph: Any) -> None:
+    error = search(searched, plain_graph(), text="a fox", filter="prompt:none").error or ""
+    assert "None of the images that fulfil the filter has all the embeddings that this search weighs" in error
+
+
+def test_search_that_is_not_sure_says_so(searched: Searched, plain_graph: Any) -> None:
+    """What is asked to be unlike bounds nothing, so an index that ends tells nothing about the rest."""
+    seal(searched.library.database, most_open_rows=0, rows_worth_an_index=1)
+    weights = {"weight_bge": 1.0, "weight_clip_h": -1.0}
+    job = search(searched, plain_graph(), image_id=searched.ids["3.png"], **weights, top_k=2)
+    assert job.error is None
+    first, *others = job.texts["DiffusionToolkitSearch"].splitlines()
+    assert first == "There may be better ones: the search ended before that was ruled out."
+    assert len(others) == len(searched.comfyui.list("ids")) == 2
+    job = search(searched, plain_graph(), image_id=searched.ids["3.png"], top_k=2)
+    assert len(job.texts["DiffusionToolkitSearch"].splitlines()) == 2
+
+
+OLD_WIDGETS = {
+    "text": ("STRING", "a robot in style 4"),
+    "image_id": ("INT", 0),
+    "weight_bge": ("FLOAT", 1),
+    "weight_bge_negative": ("FLOAT", 0),
+    "weight_clip_h": ("FLOAT", 0),
+    "weight_clip_l": ("FLOAT", 0.5),
+    "weight_clip_g": ("FLOAT", 0),
+    "top_k": ("INT", 3),
+    "threshold": ("FLOAT", -0.5),
+    "resize": ("COMBO", "pad"),
+}
+"""Those of the node before it had a filter: the type and a saved value of each."""
+
+
+def test_workflow_saved_before_there_were_filters_runs_as_it_did(
+    searched: Searched, plain_graph: Any, open_editor: Callable[[str], Any], prompt_by_editor: Callable[[Any, Any], Any]
+) -> None:
+    sockets = (("image", "IMAGE"), ("clip_vision", "CLIP_VISION"), ("clip", "CLIP"))
+    inputs: list[dict[str, Any]] = [{"name": name, "type": kind, "link": None} for name, kind in sockets]
+    inputs += [
+        {"name": name, "type": kind, "widget": {"name": name}, "link": None} for name, (kind, _) in OLD_WIDGETS.items()
+    ]
+    values = {name: value for name, (_, value) in OLD_WIDGETS.items()}
+    search_node = {
+        "id": 1,
+        "type": "DiffusionToolkitSearch",
+        "pos": [0, 0],
+        "size": [340, 520],
+        "inputs": inputs,
+        "outputs": [{"name": "images", "type": "IMAGE", "links": [1]}],
+        "widgets_values": list(values.values()),
+    }
+    preview = {
+        "id": 2,
+        "type": "PreviewImage",
+        "pos": [400, 0],
+        "size": [200, 200],
+        "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+        "outputs": [],
+    }
+    workflow = {
+        "last_node_id": 2,
+        "last_link_id": 1,
+        "nodes": [search_node, preview],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+        "version": 0.4,
+    }
+    comfyui = searched.comfyui
+    prompt = prompt_by_editor(open_editor(comfyui.url), workflow)
+    added = {"filter": "", "weight_clip_h_text": 0, "diversity": 0, "sort": "relevance"}
+    assert prompt["1"]["inputs"] == {**values, **added}
+    job = comfyui.wait(comfyui.post("/prompt", {"prompt": prompt})["prompt_id"])
+    assert job.error is None
+    assert job.texts == search(searched, plain_graph(), **values).texts
+    assert len(job.texts["DiffusionToolkitSearch"].splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "Give a text, a picture, an image id, a vector or a filter to search by"),
         ({"image_id": 999999}, "The library has no image with id 999999"),
         ({"text": "a fox", "weight_clip_h": 1.0}, "clip_h has a weight, but there is no image to search by"),
     ],

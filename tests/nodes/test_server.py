@@ -115,9 +115,13 @@ def test_contract_of_ids_and_inputs(quick_comfyui: Any) -> None:
     assert set(loader["input"]["optional"]) == {"clip", "conditioning"}
     assert search["output"] == ["IMAGE", "EMBEDS", "EMBEDS", "INT", "FLOAT", "STRING", "STRING"]
     assert search["output_is_list"] == [False, False, False, True, True, True, True]
-    weights = {f"weight_{name}" for name in ("bge", "bge_negative", "clip_h", "clip_l", "clip_g")}
-    others = {"image", "text", "image_id", "clip_vision", "clip", "top_k", "threshold", "resize"}
-    assert set(search["input"]["optional"]) == weights | others
+    # In this order: the editor keeps the values of widgets by their position.
+    assert list(search["input"]["optional"]) == [
+        "image", "text", "image_id", "clip_vision", "clip",
+        "weight_bge", "weight_bge_negative", "weight_clip_h", "weight_clip_l", "weight_clip_g",
+        "top_k", "threshold", "resize",
+        "filter", "weight_clip_h_text", "diversity", "sort",
+    ]  # fmt: skip
     wanted = {"folder", "recursive", "clip", "clip_vision", "keep_conditioning", "reindex"}
     assert {*indexer["input"]["required"], *indexer["input"]["optional"]} == wanted
     assert indexer["output_node"]

@@ -22,7 +22,7 @@ Images = npt.NDArray[np.uint8]
 BOTH_TOWERS = (
     "To search pictures by a text, CLIP ViT-H/14 with both towers is needed: open_clip_model.safetensors of "
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K (3.9 GB); `diffusion-toolkit models download clip_h` gets it. Name it in "
-    "the settings file under [weights]: clip_h = PATH; in ComfyUI, connect no CLIP Vision."
+    "the settings file under [weights]: clip_h = PATH."
 )
 
 

@@ -4,6 +4,7 @@
 import json
 from pathlib import Path
 
+import comfy.clip_vision
 import comfy.model_base
 import comfy.model_patcher
 import comfy.sd
@@ -12,7 +13,7 @@ import comfy.text_encoders.sd2_clip
 import folder_paths
 import torch
 from comfy_api.latest import ComfyExtension, io
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 Embeds = io.Custom("EMBEDS")
 
@@ -122,6 +123,35 @@ class TinySdxl(io.ComfyNode):
         return io.NodeOutput(comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu))
 
 
+class TinyClipVision(io.ComfyNode):
+    """ComfyUI's CLIP Vision of the tiny CLIP-H, whose shape its loader does not take."""
+
+    @classmethod
+    def define_schema(cls):
+        return schema("TinyClipVision", [], [io.ClipVision.Output()])
+
+    @classmethod
+    def execute(cls):
+        tensors = load_file(folder_paths.get_full_path_or_raise("text_encoders", "clip_h.safetensors"))
+        config = {
+            "model_type": "clip_vision_model",
+            "hidden_size": 160,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "intermediate_size": 320,
+            "projection_dim": 1024,
+            "image_size": 224,
+            "patch_size": 14,
+            "num_channels": 3,
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-5,
+        }
+        made = comfy.clip_vision.ClipVisionModel(config)
+        missing, _ = made.load_sd({name: tensor for name, tensor in tensors.items() if name.startswith("vis")})
+        assert not missing, missing
+        return io.NodeOutput(made)
+
+
 class ClipWithoutLOrG(io.ComfyNode):
     """The CLIP of an SD2 model: one text encoder, CLIP-H, here of three layers."""
 
@@ -142,7 +172,7 @@ class ClipWithoutLOrG(io.ComfyNode):
 
 class Observers(ComfyExtension):
     async def get_node_list(self):
-        return [ObserveTensors, ObserveList, ObserveClipOptions, TinySdxl, ClipWithoutLOrG]
+        return [ObserveTensors, ObserveList, ObserveClipOptions, TinySdxl, TinyClipVision, ClipWithoutLOrG]
 
 
 async def comfy_entrypoint():
