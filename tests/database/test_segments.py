@@ -76,8 +76,8 @@ def counts(database: Database) -> tuple[int, int, int]:
 
 
 def nearest(connection: Connection, vector: NDArray[np.float32], depth: int) -> list[int]:
-    part = QueryVector(EMBEDDINGS["clip_h"], vector, 1.0)
-    return candidates(connection, part, segments(connection, CLIP_H), depth, None).ids
+    part = QueryVector("clip_h", EMBEDDINGS["clip_h"], vector, 1.0)
+    return candidates(connection, part, segments(connection, CLIP_H), depth, None, 1.0).ids
 
 
 def test_small_space_is_not_indexed(database: Database) -> None:

@@ -37,8 +37,8 @@ def is_usable(database: Database) -> bool:
 
 def found(filled: Filled, query: dict[str, np.ndarray], bge: float, clip_h: float, filter: str = "") -> list[int]:
     parts = {
-        "bge": QueryVector(EMBEDDINGS["bge"], query["bge"], bge),
-        "clip_h": QueryVector(EMBEDDINGS["clip_h"], query["clip_h"], clip_h),
+        "bge": QueryVector("bge", EMBEDDINGS["bge"], query["bge"], bge),
+        "clip_h": QueryVector("clip_h", EMBEDDINGS["clip_h"], query["clip_h"], clip_h),
     }
     parsed = parse_filter(filter)
     with filled.database.transaction() as connection:

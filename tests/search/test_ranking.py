@@ -53,7 +53,7 @@ def ranked(
     threshold: float | None = None,
 ) -> Ranking:
     total = sum(abs(weight) for weight in weights.values())
-    parts = {name: QueryVector(EMBEDDINGS[name], query[name], weight / total) for name, weight in weights.items()}
+    parts = {name: QueryVector(name, EMBEDDINGS[name], query[name], weight / total) for name, weight in weights.items()}
     parsed = parse_filter(filter)
     bounds = Bounds(top_k, None if parsed is None else condition(parsed), threshold)
     with filled.database.transaction() as connection:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import LiteralString
+from functools import cache
+from typing import Any, Literal, LiteralString
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,11 @@ PROBED_SHARE = 1 / 25
 class QueryVector:
     """What to be near to in one embedding: float32 of the space's width, and how much it counts.
 
-    A negative weight asks for images unlike the vector. threshold: the lowest cosine similarity to it.
+    name: of the part of the query. A negative weight asks for images unlike the vector. threshold: the lowest cosine
+    similarity to it.
     """
 
+    name: str
     embedding: Embedding
     vector: NDArray[np.float32]
     weight: float
@@ -62,41 +65,28 @@ class Candidates:
     lowest: float = -1.0
 
 
-def candidates(
-    connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None
-) -> Candidates:
+def nearest(
+    connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None, share: float
+) -> list[SearchHit]:
     """The `depth` images most like one vector, of those that fulfil a condition; approximate where an index is used.
 
-    An index may end early, so fewer than `depth` do not say that there are no more.
+    share: of the images, about how many fulfil the condition. An index may end early, so fewer than `depth` do not say
+    that there are no more.
     """
-    _set_search_effort(connection, segments, depth)
-    space = SPACES[part.embedding.space]
-    form = {**names(space), "vector": _vector("v"), "width": sql.Literal(space.width), "fulfils": sql.SQL("")}
-    if condition is not None:
-        # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
-        form["fulfils"] = sql.SQL(
-            " WHERE (SELECT true FROM image_file f"
-            " WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
-        ).format(key=_key(part.embedding), owner=form["owner"], condition=condition.sql)
-    statement = sql.SQL(
-        "WITH near AS MATERIALIZED ({sealed} UNION ALL {open}),"
-        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT %(depth)s)"
-        " SELECT f.id, n.distance FROM nearest n JOIN image_file f ON f.{key} = n.owner"
-        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
-    ).format(
-        sealed=sql.SQL(_SEALED[segments.index] if segments.sealed_pages else _NONE).format(**form),
-        open=sql.SQL(_OPEN_SKETCHED if segments.is_sketched else _OPEN).format(**form),
-        key=_key(part.embedding),
-        condition=_and(condition),
-    )
-    parameters = {
-        **(condition.parameters if condition else {}),
-        "vector_v": HalfVector(part.vector),
-        "depth": depth,
-        "sketched": max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED),
-    }
-    rows = connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
-    return Candidates([id for id, _ in rows], 1 - rows[-1][1]) if rows else Candidates()
+    rows = _near(connection, part, segments, depth, condition, share, _HIT_COLUMNS)
+    name = part.name
+    return [
+        SearchHit(id, disk_path(path), score, {name: score}, prompt, date, favorite, rating)
+        for id, score, path, prompt, date, favorite, rating in rows
+    ]
+
+
+def candidates(
+    connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None, share: float
+) -> Candidates:
+    """The images that `nearest` gives, without what is known of them."""
+    rows = _near(connection, part, segments, depth, condition, share, "")
+    return Candidates([id for id, _ in rows], rows[-1][1]) if rows else Candidates()
 
 
 def ranked(
@@ -203,8 +193,72 @@ def matching(connection: Connection, condition: Condition, limit: int) -> list[i
     return [id for (id,) in rows]
 
 
-def _set_search_effort(connection: Connection, segments: Segments, depth: int) -> None:
-    wanted = depth * SKETCHED_FOR_ONE if segments.index == "hnsw_binary" else depth
+def _near(
+    connection: Connection,
+    part: QueryVector,
+    segments: Segments,
+    depth: int,
+    condition: Condition | None,
+    share: float,
+    columns: LiteralString,
+) -> list[tuple[Any, ...]]:
+    """Id and cosine similarity of images, nearest first, and other columns of theirs."""
+    _set_search_effort(connection, segments, depth, share)
+    index = segments.index if segments.sealed_pages else "empty"
+    if condition is None:
+        statement = _plain_near_statement(part.embedding, index, segments.is_sketched, columns)
+    else:
+        statement = _near_statement(part.embedding, index, segments.is_sketched, columns, condition)
+    parameters = {
+        **(condition.parameters if condition else {}),
+        "vector_near": HalfVector(part.vector),
+        "depth": depth,
+        "sketched": max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED),
+    }
+    return connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
+
+
+def _near_statement(
+    embedding: Embedding,
+    index: IndexKind | Literal["empty"] | None,
+    sketched: bool,
+    columns: LiteralString,
+    condition: Condition | None,
+) -> sql.Composed:
+    space = SPACES[embedding.space]
+    form = {**names(space), "vector": _vector("near"), "width": sql.Literal(space.width), "fulfils": sql.SQL("")}
+    if condition is not None:
+        # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
+        form["fulfils"] = sql.SQL(
+            " WHERE (SELECT true FROM image_file f"
+            " WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
+        ).format(key=_key(embedding), owner=form["owner"], condition=condition.sql)
+    return sql.SQL(
+        "WITH near AS MATERIALIZED ({sealed} UNION ALL {open}),"
+        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT %(depth)s)"
+        " SELECT f.id, 1 - n.distance{columns} FROM nearest n JOIN image_file f ON f.{key} = n.owner"
+        " LEFT JOIN prompt_text p ON p.id = f.prompt_id"
+        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
+    ).format(
+        sealed=sql.SQL(_SEALED[index]).format(**form),
+        open=sql.SQL(_OPEN_SKETCHED if sketched else _OPEN).format(**form),
+        columns=sql.SQL(columns),
+        key=_key(embedding),
+        condition=_and(condition),
+    )
+
+
+@cache
+def _plain_near_statement(
+    embedding: Embedding, index: IndexKind | Literal["empty"] | None, sketched: bool, columns: LiteralString
+) -> bytes:
+    """The statement without a condition, which is written once: composing it takes as long as a search in an index."""
+    return _near_statement(embedding, index, sketched, columns, None).as_bytes(None)
+
+
+def _set_search_effort(connection: Connection, segments: Segments, depth: int, share: float) -> None:
+    # As many rows at once as the condition leaves `depth` of: going on behind them costs more, a row.
+    wanted = int(1.2 * depth / max(share, 1e-6)) * (SKETCHED_FOR_ONE if segments.index == "hnsw_binary" else 1)
     settings = {
         "hnsw.ef_search": str(min(max(wanted, SMALLEST_EF_SEARCH), LARGEST_EF_SEARCH)),
         "hnsw.iterative_scan": "relaxed_order",
@@ -232,8 +286,8 @@ _BY_INDEX: LiteralString = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
     " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
 )
-_NONE: LiteralString = "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)"
-_SEALED: dict[IndexKind | None, LiteralString] = {
+_SEALED: dict[IndexKind | Literal["empty"] | None, LiteralString] = {
+    "empty": "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)",
     None: _SCANNED.replace("{part}", "{sealed}"),
     "hnsw": _BY_INDEX,
     "ivfflat": _BY_INDEX,
@@ -243,6 +297,7 @@ _SEALED: dict[IndexKind | None, LiteralString] = {
         " binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s ORDER BY distance LIMIT %(depth)s)"
     ),
 }
+_HIT_COLUMNS: LiteralString = ", f.path, p.text, f.modified_at, f.favorite, f.rating"
 _WITHIN = sql.SQL(
     "(%(threshold)s::float8 IS NULL OR score >= %(threshold)s::float8)"
     " AND (%(after_id)s::bigint IS NULL OR score < %(after_score)s::float8"

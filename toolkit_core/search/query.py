@@ -122,26 +122,28 @@ def _of(name: str) -> str:
 def _parts(database: Database, encoders: SpaceEncoders, query: Query) -> dict[str, QueryVector]:
     """The query as vectors with weights that sum to 1 without their signs; none where it names nothing to be like."""
     given = {part_name(name): np.asarray(v, dtype=np.float32) for name, v in query.vectors.items()}
-    with database.transaction() as connection:
-        stored = _stored_vectors(connection, query.image_id)
+    stored = {} if query.image_id is None else _stored_vectors(database, query.image_id)
     weights = _weights(query, given, stored)
     thresholds = {part_name(name): threshold for name, threshold in query.thresholds.items()}
     if unknown := thresholds.keys() - weights.keys():
         raise SearchError(f"{min(unknown)} has a threshold, but is no part of this search; give it a weight.")
     return {
         name: QueryVector(
-            PARTS[name], _checked(name, _vector(name, query, given, stored, encoders)), weight, thresholds.get(name)
+            name,
+            PARTS[name],
+            _checked(name, _vector(name, query, given, stored, encoders)),
+            weight,
+            thresholds.get(name),
         )
         for name, weight in weights.items()
     }
 
 
-def _stored_vectors(connection: Connection, image_id: int | None) -> dict[str, Vector]:
-    if image_id is None:
-        return {}
-    if images.get(connection, image_id) is None:
-        raise ImageNotFound(f"The library has no image with id {image_id}.")
-    return vectors.read(connection, image_id, list(EMBEDDINGS))
+def _stored_vectors(database: Database, image_id: int) -> dict[str, Vector]:
+    with database.transaction() as connection:
+        if images.get(connection, image_id) is None:
+            raise ImageNotFound(f"The library has no image with id {image_id}.")
+        return vectors.read(connection, image_id, list(EMBEDDINGS))
 
 
 def _weights(query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vector]) -> dict[str, float]:

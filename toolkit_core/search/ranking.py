@@ -14,6 +14,7 @@ from ..database.similarity import (
     candidates,
     expected_matches,
     matching,
+    nearest,
     ranked,
 )
 from ..records import Certainty, SearchHit
@@ -46,21 +47,24 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     states = {name: segments(connection, SPACES[part.embedding.space]) for name, part in parts.items()}
     indexed = any(state.index is not None or state.is_sketched for state in states.values())
     leading = {name: part for name, part in parts.items() if part.weight > 0}
-    costs = _Costs(len(parts), sum(state.rows for state in states.values()), bounds.top_k + passed)
+    share = 1.0
     if bounds.condition is not None:
+        costs = _Costs(len(parts), max(state.rows for state in states.values()), bounds.top_k + passed)
         expected = expected_matches(connection, bounds.condition)
+        share = min(max(expected, 1) / max(costs.rows, 1), 1.0)
         # An estimate may be far off. Whether few match is known when they are read, as far as few.
-        most = costs.most_looked_up(expected, indexed=indexed and bool(leading))
+        most = costs.most_looked_up(share, indexed=indexed and bool(leading))
         ids = matching(connection, bounds.condition, most + 1) if expected <= most else None
         if ids is not None and len(ids) <= most:
             return Ranking(ranked(connection, parts, bounds, ids), "exact")
     if not leading or not (indexed or (len(parts) == 1 and bounds.condition is None)):
         return Ranking(ranked(connection, parts, bounds, None), "exact")
+    look = _Look(connection, parts, leading, bounds, states, passed, share)
     if len(parts) == 1:
-        return _by_one(connection, parts, bounds, states, passed, exact=not indexed)
+        return look.by_one(exact=not indexed)
     if parts.keys() == set(pairs.PAIRED) and pairs.usable(connection):
-        return _by_pairs(connection, parts, leading, bounds, states, passed)
-    return _fused(connection, parts, leading, bounds, states, passed)
+        return look.by_pairs()
+    return look.fused()
 
 
 @dataclass(frozen=True)
@@ -73,105 +77,94 @@ class _Costs:
 
     LOOKED_UP, SCANNED, WALKED = 4.0, 1.0, 12.0
 
-    def most_looked_up(self, expected: int, *, indexed: bool) -> int:
-        """How many images may fulfil a condition for looking them all up to be the fastest way."""
-        scanning = self.SCANNED * self.rows
-        if not indexed:
-            return int(scanning / (self.LOOKED_UP * self.parts))
+    def most_looked_up(self, share: float, *, indexed: bool) -> int:
+        """How many images may fulfil a condition, if that share does, for looking them all up to be the fastest way."""
+        scanning = self.SCANNED * self.rows * self.parts
         # An index is walked until enough of its rows fulfil the condition: the fewer do, the longer.
-        share = max(expected, 1) / max(self.rows / self.parts, 1)
-        walking = self.WALKED * self.wanted / min(share, 1.0) * self.parts
-        return int(max(min(scanning, walking) / (self.LOOKED_UP * self.parts), FEWEST_LOOKED_UP))
+        walking = self.WALKED * self.wanted * WIDER_FOR_A_FILTER / share * self.parts
+        cheapest = min(scanning, walking) if indexed else scanning
+        return int(max(cheapest / (self.LOOKED_UP * self.parts), FEWEST_LOOKED_UP))
 
 
-def _by_one(
-    connection: Connection,
-    parts: Mapping[str, QueryVector],
-    bounds: Bounds,
-    states: Mapping[str, Segments],
-    passed: int,
-    *,
-    exact: bool,
-) -> Ranking:
-    [(name, part)] = parts.items()
-    depth = bounds.top_k + passed
-    while True:
-        wider = depth if bounds.condition is None else depth * WIDER_FOR_A_FILTER
-        found = candidates(connection, part, states[name], wider, bounds.condition)
-        hits = ranked(connection, parts, bounds, found.ids)
-        if len(hits) == bounds.top_k or _unwanted_behind(found.lowest, part, bounds):
-            return Ranking(hits, "exact" if exact else "index")
-        if len(found.ids) < wider or depth >= LARGEST_DEPTH:
-            break
-        depth *= 4
-    # The index ended early, or named texts that no image has. What there is, is found all the same.
-    return Ranking(ranked(connection, parts, bounds, None), "exact")
+@dataclass(frozen=True)
+class _Look:
+    """One search in the indexes: what is looked for, and where."""
 
+    connection: Connection
+    parts: Mapping[str, QueryVector]
+    leading: Mapping[str, QueryVector]
+    bounds: Bounds
+    states: Mapping[str, Segments]
+    passed: int
+    share: float
 
-def _unwanted_behind(similarity: float, part: QueryVector, bounds: Bounds) -> bool:
-    """Whether a threshold leaves out whatever is less like the only vector than this."""
-    thresholds = [threshold for threshold in (bounds.threshold, part.threshold) if threshold is not None]
-    return any(similarity < threshold for threshold in thresholds)
+    def by_one(self, *, exact: bool) -> Ranking:
+        """By the only vector there is."""
+        [part] = self.leading.values()
+        bounds, depth = self.bounds, self.bounds.top_k + self.passed
+        while True:
+            wider = depth if bounds.condition is None else depth * WIDER_FOR_A_FILTER
+            state = self.states[part.name]
+            found = nearest(self.connection, part, state, wider, bounds.condition, self.share)
+            hits = [hit for hit in found if self._is_wanted(hit, part)][: bounds.top_k]
+            if len(hits) == bounds.top_k or (found and self._is_too_low(found[-1].score, part)):
+                return Ranking(hits, "exact" if exact else "index")
+            if len(found) < wider or depth >= LARGEST_DEPTH:
+                break
+            depth *= 4
+        # The index ended early, or named texts that no image has. What there is, is found all the same.
+        return Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
+    def by_pairs(self) -> Ranking:
+        """By the index over prompt and picture at once, and by what is open in either space."""
+        bounds = self.bounds
+        depth = (bounds.top_k + self.passed) * (2 if bounds.condition is None else WIDER_FOR_A_FILTER)
+        weighted = {name: (part.vector, part.weight) for name, part in self.parts.items()}
+        named = set(pairs.candidates(self.connection, weighted, depth, bounds.condition))
+        for name, part in self.leading.items():
+            if self.states[name].open_pages:
+                opened = replace(self.states[name], sealed_pages=0)
+                depth_there = max(depth, FIRST_DEPTH)
+                named.update(candidates(self.connection, part, opened, depth_there, bounds.condition, 1.0).ids)
+        hits = ranked(self.connection, self.parts, bounds, sorted(named))
+        return Ranking(hits, "index") if len(hits) == bounds.top_k else self.fused()
 
-def _by_pairs(
-    connection: Connection,
-    parts: Mapping[str, QueryVector],
-    leading: Mapping[str, QueryVector],
-    bounds: Bounds,
-    states: Mapping[str, Segments],
-    passed: int,
-) -> Ranking:
-    """By the index over prompt and picture at once, and by what is open in either space."""
-    depth = (bounds.top_k + passed) * (2 if bounds.condition is None else WIDER_FOR_A_FILTER)
-    weighted = {name: (part.vector, part.weight) for name, part in parts.items()}
-    named = set(pairs.candidates(connection, weighted, depth, bounds.condition))
-    for name, part in leading.items():
-        if states[name].open_pages:
-            opened = replace(states[name], index=None, sealed_pages=0)
-            named.update(candidates(connection, part, opened, max(depth, FIRST_DEPTH), bounds.condition).ids)
-    hits = ranked(connection, parts, bounds, sorted(named))
-    if len(hits) < bounds.top_k:
-        return _fused(connection, parts, leading, bounds, states, passed)
-    return Ranking(hits, "index")
+    def fused(self) -> Ranking:
+        """The threshold algorithm (Fagin, Lotem and Naor 2003): every vector names candidates, all of them are scored
+        exactly, and that goes deeper until no image that was not named can score as high as the last of the top k.
+        """
+        bounds = self.bounds
+        opposed = sum(-part.weight for part in self.parts.values() if part.weight < 0)
+        depth = max(FIRST_DEPTH, 2 * (bounds.top_k + self.passed))
+        largest = max(LARGEST_DEPTH, depth)
+        while True:
+            found = [
+                (part, candidates(self.connection, part, self.states[name], depth, bounds.condition, self.share))
+                for name, part in self.leading.items()
+            ]
+            named = {id for _, part_candidates in found for id in part_candidates.ids}
+            hits = ranked(self.connection, self.parts, bounds, sorted(named))
+            # What was not named is no nearer to any vector than the last that it named, and at best opposite to what
+            # is asked to be unlike.
+            best_unnamed = sum(part.weight * part_candidates.lowest for part, part_candidates in found) + opposed
+            whole = len(hits) == bounds.top_k
+            if (whole and hits[-1].score >= best_unnamed) or (bounds.threshold or -1) > best_unnamed:
+                return Ranking(hits, "index")
+            ended = all(len(part_candidates.ids) < depth for _, part_candidates in found)
+            if ended or depth >= largest or (whole and _settled(hits, found, depth)):
+                break
+            depth *= 4
+        return Ranking(hits, "budget") if whole else Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
+    def _is_wanted(self, hit: SearchHit, part: QueryVector) -> bool:
+        after = self.bounds.after
+        return not self._is_too_low(hit.score, part) and (
+            after is None or hit.score < after[0] or (hit.score == after[0] and hit.id > after[1])
+        )
 
-def _fused(
-    connection: Connection,
-    parts: Mapping[str, QueryVector],
-    leading: Mapping[str, QueryVector],
-    bounds: Bounds,
-    states: Mapping[str, Segments],
-    passed: int,
-) -> Ranking:
-    """The threshold algorithm (Fagin, Lotem and Naor 2003): every vector names candidates, all of them are scored
-    exactly, and that goes deeper until no image that was not named can score as high as the last of the top k.
-    """
-    opposed = sum(-part.weight for part in parts.values() if part.weight < 0)
-    depth = max(FIRST_DEPTH, 2 * (bounds.top_k + passed))
-    while True:
-        found = [
-            (part, candidates(connection, part, states[name], depth, bounds.condition))
-            for name, part in leading.items()
-        ]
-        named = {id for _, part_candidates in found for id in part_candidates.ids}
-        hits = ranked(connection, parts, bounds, sorted(named))
-        # What was not named is no nearer to any vector than the last that it named, and at best opposite to what is
-        # asked to be unlike.
-        best_unnamed = sum(part.weight * part_candidates.lowest for part, part_candidates in found) + opposed
-        if len(hits) == bounds.top_k and hits[-1].score >= best_unnamed:
-            return Ranking(hits, "index")
-        if bounds.threshold is not None and best_unnamed < bounds.threshold:
-            return Ranking(hits, "index")
-        ended = all(len(part_candidates.ids) < depth for _, part_candidates in found)
-        if ended or depth >= max(LARGEST_DEPTH, 2 * (bounds.top_k + passed)):
-            break
-        if len(hits) == bounds.top_k and _settled(hits, found, depth):
-            return Ranking(hits, "budget")
-        depth *= 4
-    if len(hits) < bounds.top_k:
-        return Ranking(ranked(connection, parts, bounds, None), "exact")
-    return Ranking(hits, "budget")
+    def _is_too_low(self, similarity: float, part: QueryVector) -> bool:
+        thresholds = (self.bounds.threshold, part.threshold)
+        return any(threshold is not None and similarity < threshold for threshold in thresholds)
 
 
 def _settled(hits: Sequence[SearchHit], found: Sequence[tuple[QueryVector, Candidates]], depth: int) -> bool:
