@@ -28,6 +28,13 @@ OLDEST_PGVECTOR = (0, 8, 4)  # earlier ones have index bugs
 CONNECTION_TIMEOUT = 30.0  # seconds that a statement waits for the server to be there
 PRIVATE_PARAMETERS = frozenset({"password", "sslpassword", "application_name"})
 SCHEMA_NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
+# An index goes on where a filter refused what it gave; the nearest are put in order behind it.
+SEARCH_SETTINGS = {
+    "hnsw.ef_search": "100",
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.max_scan_tuples": "100000",
+    "ivfflat.iterative_scan": "relaxed_order",
+}
 EXTENSION_HELP = (
     "Install pgvector 0.8.4 or newer on that server (https://github.com/pgvector/pgvector#installation), then run "
     "`CREATE EXTENSION vector` in the database as a superuser. Or leave DIFFUSION_TOOLKIT_DATABASE_URL unset to use "
@@ -162,6 +169,8 @@ class Database:
         assert self._search_path is not None
         connection.execute(sql.SQL("SET search_path TO {}").format(self._search_path))
         register_vector(connection)
+        for name, value in SEARCH_SETTINGS.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
         connection.commit()
 
     @contextmanager

@@ -104,7 +104,7 @@ def update(
         watched(database, lambda connection: _build(connection, own_server=own_server), "seal pairs", rows[0], progress)
     else:
         done = 0
-        while step := _insert(database):
+        while done < unpaired and (step := _insert(database)):
             done += step
             progress(Progress("seal pairs", done, unpaired))
     return SealedSpace("pairs", rows[0] if anew else unpaired, anew, time.monotonic() - started)

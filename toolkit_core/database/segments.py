@@ -169,7 +169,7 @@ def _count(connection: Connection, space: Space) -> tuple[int, int]:
 
 def _insert(database: Database, space: Space, rows: int, progress: ProgressCallback) -> None:
     """Move the open rows into the sealed part's index, on half of the cores."""
-    # Rows that a writer holds are left for the next time.
+    # Rows that a writer holds, and those that come meanwhile, are left for the next time.
     step = sql.SQL(
         "WITH chosen AS (SELECT {owner} FROM {open} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
         " moved AS (DELETE FROM {open} o USING chosen c WHERE o.{owner} = c.{owner} RETURNING o.{owner}, o.embedding),"
@@ -183,7 +183,7 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
 
     def move_all() -> None:
         nonlocal moved
-        while not stop.is_set():
+        while moved < rows and not stop.is_set():
             with database.transaction() as connection:
                 count = connection.execute(step, [ROWS_A_STEP]).rowcount
             if count == 0:
@@ -235,7 +235,7 @@ def _exchange(connection: Connection, space: Space) -> None:
     parts = names(space)
     index = sql.Identifier(f"{table(space).as_string().strip(chr(34))}_sealed_index")
     for statement in (
-        "LOCK TABLE {whole} IN EXCLUSIVE MODE",
+        "LOCK TABLE {open}, {sketch}, {sealed} IN EXCLUSIVE MODE",  # in the order in which writers take them
         "DELETE FROM next_sealed n WHERE NOT EXISTS (SELECT FROM {whole} w WHERE w.{owner} = n.{owner})",
         "CREATE TABLE next_open (LIKE {open} INCLUDING ALL EXCLUDING INDEXES)",
         "INSERT INTO next_open SELECT o.* FROM {open} o LEFT JOIN next_sealed n USING ({owner})"

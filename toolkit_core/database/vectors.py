@@ -139,6 +139,8 @@ def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vector
 
 def drop(connection: Connection, space: Space) -> None:
     """Forget a space's vectors and its encoder, so that another one may fill it."""
+    # In the order in which writers take them.
+    connection.execute(sql.SQL("LOCK TABLE {open}, {sketch}, {sealed}").format(**names(space)))
     connection.execute(sql.SQL("TRUNCATE {whole}, {sketch}").format(**names(space)))
     connection.execute("DELETE FROM encoder WHERE space = %s", [space.name])
 

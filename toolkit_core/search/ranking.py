@@ -15,15 +15,17 @@ from ..database.similarity import (
     expected_matches,
     matching,
     nearest,
+    nearest_of,
     ranked,
 )
 from ..records import Certainty, SearchHit
 from ..spaces import SPACES
 
-# Candidates that each embedding names to a weighted search, at first and at most.
-FIRST_DEPTH, LARGEST_DEPTH = 100, 1600
+# Candidates that each embedding names to a weighted search, at first and at most. Where images are to be unlike a
+# vector, hardly any can be ruled out: the first look is as deep as is still fast.
+FIRST_DEPTH, FIRST_DEPTH_OPPOSED, LARGEST_DEPTH = 150, 600, 1200
 # An index that is walked for what fulfils a filter meets the best of it in less good order.
-WIDER_FOR_A_FILTER = 5
+WIDER_FOR_A_FILTER = 2
 # So many images are always looked up rather than looked for.
 FEWEST_LOOKED_UP = 1_000
 
@@ -56,7 +58,7 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
         most = costs.most_looked_up(share, indexed=indexed and bool(leading))
         ids = matching(connection, bounds.condition, most + 1) if expected <= most else None
         if ids is not None and len(ids) <= most:
-            return Ranking(ranked(connection, parts, bounds, ids), "exact")
+            return Ranking(_of_ids(connection, parts, bounds, ids), "exact")
     if not leading or not (indexed or (len(parts) == 1 and bounds.condition is None)):
         return Ranking(ranked(connection, parts, bounds, None), "exact")
     look = _Look(connection, parts, leading, bounds, states, passed, share)
@@ -67,6 +69,17 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     return look.fused()
 
 
+def _of_ids(
+    connection: Connection, parts: Mapping[str, QueryVector], bounds: Bounds, ids: Sequence[int]
+) -> list[SearchHit]:
+    """The top k of some images, all of which are compared."""
+    part = next(iter(parts.values()))
+    plain = part.weight > 0 and part.threshold is bounds.threshold is bounds.after is None
+    if len(parts) == 1 and part.embedding.of == "image" and plain:
+        return nearest_of(connection, part, bounds.top_k, ids)
+    return ranked(connection, parts, bounds, ids)
+
+
 @dataclass(frozen=True)
 class _Costs:
     """What the ways to rank cost, in microseconds a row, measured by benchmarks/search.py."""
@@ -75,7 +88,7 @@ class _Costs:
     rows: int
     wanted: int
 
-    LOOKED_UP, SCANNED, WALKED = 4.0, 1.0, 12.0
+    LOOKED_UP, SCANNED, WALKED = 4.0, 1.0, 25.0
 
     def most_looked_up(self, share: float, *, indexed: bool) -> int:
         """How many images may fulfil a condition, if that share does, for looking them all up to be the fastest way."""
@@ -135,7 +148,7 @@ class _Look:
         """
         bounds = self.bounds
         opposed = sum(-part.weight for part in self.parts.values() if part.weight < 0)
-        depth = max(FIRST_DEPTH, 2 * (bounds.top_k + self.passed))
+        depth = max(FIRST_DEPTH_OPPOSED if opposed else FIRST_DEPTH, 2 * (bounds.top_k + self.passed))
         largest = max(LARGEST_DEPTH, depth)
         while True:
             found = [
@@ -153,7 +166,7 @@ class _Look:
             ended = all(len(part_candidates.ids) < depth for _, part_candidates in found)
             if ended or depth >= largest or (whole and _settled(hits, found, depth)):
                 break
-            depth *= 4
+            depth *= 2
         return Ranking(hits, "budget") if whole else Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
     def _is_wanted(self, hit: SearchHit, part: QueryVector) -> bool:
