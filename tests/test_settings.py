@@ -19,6 +19,8 @@ def test_argument_wins_over_environment_and_environment_over_file(
         library = "art"
         roots = ["/renders"]
         device = "cpu"
+        index = "hnsw_binary"
+        pair_index = true
         [weights]
         folders = ["/models"]
         clip_l = '/models/my clip.safetensors'
@@ -28,6 +30,7 @@ def test_argument_wins_over_environment_and_environment_over_file(
     settings = load_settings(weights=["/first"])
     assert (settings.home, settings.database_url, settings.library) == (tmp_path, "postgresql://file", "art")
     assert (settings.roots, settings.device) == ((Path("/renders"),), "cpu")
+    assert (settings.index, settings.pair_index) == ("hnsw_binary", True)
     assert settings.weights_folders == (Path("/first"), Path("/models"))
     assert settings.weights_files == {"clip_l": Path("/models/my clip.safetensors")}
     monkeypatch.setenv(DATABASE_VARIABLE, "postgresql://environment")
@@ -46,6 +49,8 @@ def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
         ("librray = 'art'", "unknown setting 'librray'"),
         ("library = 5", "library is 5"),
         ("roots = 'one'", "list of folders"),
+        ("index = 'flat'", "there are hnsw, hnsw_binary, ivfflat"),
+        ("pair_index = 1", "has to be true or false"),
         ("[weights]\nclip_x = 'a'", "unknown setting weights.clip_x"),
         ("weights = 1", "is a table"),
         ('database_url = "C:\\Users"', "single quotes"),

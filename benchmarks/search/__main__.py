@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import clients, filters, fused, loading, one_space, storage, writing
+from . import clients, filters, fused, kinds, loading, one_space, storage, writing
 from .bench import Bench
 
 PARTS: dict[str, Callable[[Bench, int], None]] = {
@@ -17,6 +17,7 @@ PARTS: dict[str, Callable[[Bench, int], None]] = {
     "one": one_space.run,
     "filters": filters.run,
     "fused": fused.run,
+    "kinds": kinds.run,
     "storage": storage.run,
     "clients": clients.run,
     "writing": writing.run,
