@@ -54,5 +54,8 @@ EMBEDDINGS: dict[str, Embedding] = {
 IndexKind: TypeAlias = Literal["hnsw", "hnsw_binary", "ivfflat"]
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
+# The embeddings, of the image's prompt and of itself, that the optional index over both joins, in this order.
+PAIRED = ("bge", "clip_h")
+
 # What a person may also call an embedding, by what it is of.
 EMBEDDING_ALIASES = {"prompt": "bge", "negative_prompt": "bge_negative", "image": "clip_h"}

@@ -13,7 +13,7 @@ from toolkit_core.database.segments import seal
 from toolkit_core.database.similarity import Bounds, QueryVector
 from toolkit_core.search.filter_language import parse_filter
 from toolkit_core.search.ranking import rank
-from toolkit_core.spaces import EMBEDDINGS, SPACES
+from toolkit_core.spaces import EMBEDDINGS, PAIRED, SPACES
 
 from .vectors import Filled, fill, image_row
 
@@ -50,8 +50,8 @@ def found(filled: Filled, query: dict[str, np.ndarray], bge: float, clip_h: floa
 def test_ranks_as_the_exact_weighted_sum(paired: Filled, weights: tuple[float, float], filter: str) -> None:
     recalls = []
     for number in range(0, ROWS, 133):
-        query = {name: paired.vectors[name][number] for name in pairs.PAIRED}
-        scores = paired.scores(query, dict(zip(pairs.PAIRED, weights, strict=True)))
+        query = {name: paired.vectors[name][number] for name in PAIRED}
+        scores = paired.scores(query, dict(zip(PAIRED, weights, strict=True)))
         if filter:
             scores[np.arange(ROWS) % 40 < 20] = -np.inf
         ids = found(paired, query, *weights, filter=filter)
@@ -61,7 +61,7 @@ def test_ranks_as_the_exact_weighted_sum(paired: Filled, weights: tuple[float, f
 
 
 def test_new_image_is_found_before_and_after_it_is_sealed(paired: Filled) -> None:
-    query = {name: paired.vectors[name][7] for name in pairs.PAIRED}
+    query = {name: paired.vectors[name][7] for name in PAIRED}
     with paired.database.transaction() as connection:
         [id] = images.write(connection, [image_row(5000, "a new prompt")])
         prompt_id, _ = images.prompt_ids(connection, id)
@@ -103,8 +103,16 @@ def test_too_many_unpaired_images_are_left_to_the_other_indexes(
     assert is_usable(paired.database)
     monkeypatch.setattr("toolkit_core.database.pairs.MOST_UNPAIRED", 20)
     assert not is_usable(paired.database)
-    query = {name: paired.vectors[name][7] for name in pairs.PAIRED}
+    query = {name: paired.vectors[name][7] for name in PAIRED}
     assert found(paired, query, 0.5, 0.5)[0] == paired.ids[7]
+
+
+def test_space_that_is_made_anew_leaves_no_pairs_of_its_old_vectors(paired: Filled) -> None:
+    with paired.database.transaction() as connection:
+        vectors.drop(connection, SPACES["clip_l"])
+        assert pairs.usable(connection)
+        vectors.drop(connection, SPACES["clip_h"])
+        assert not pairs.usable(connection)
 
 
 def test_setting_that_is_taken_back_gives_up_the_index(paired: Filled) -> None:

@@ -15,14 +15,12 @@ from pgvector import HalfVector
 from psycopg import sql
 
 from ..records import Progress, SealedSpace
-from ..spaces import SPACES
+from ..spaces import PAIRED, SPACES
 from .database import Connection, Database
 from .filters import Condition
 from .index_build import ProgressCallback, create_index, watched
 from .vectors import names
 
-# What the index is over, in the order in which their unit vectors are joined.
-PAIRED = ("bge", "clip_h")
 WIDTH = sum(SPACES[name].width for name in PAIRED)
 # Above so many unpaired images a search does without the index, since it would score them all.
 MOST_UNPAIRED = 2_000

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from psycopg import sql
 
@@ -94,12 +94,12 @@ def segments(connection: Connection, space: Space) -> Segments:
 def index_of(connection: Connection, space: Space) -> SpaceIndex:
     """How a space is indexed, with its rows counted."""
     state = segments(connection, space)
-    opened, sealed = _count(connection, space)
     size = connection.execute(
         "SELECT pg_total_relation_size(%s::regclass) + pg_total_relation_size(%s::regclass)",
         [table(space, "sealed").as_string(), table(space, "open").as_string()],
     ).fetchone()
     assert size is not None
+    sealed, opened = _count(connection, space, "sealed"), _count(connection, space, "open")
     return SpaceIndex(state.index, sealed, opened, size[0])
 
 
@@ -129,19 +129,20 @@ def seal(
             started = time.monotonic()
             with database.transaction() as connection:
                 state = segments(connection, space)
-                opened, sealed = _count(connection, space)
-            anew = state.index != kind or sealed == 0 or opened * REBUILD_IS_FASTER > sealed
-            if opened + sealed <= rows_worth_an_index:
+                opened = _count(connection, space, "open") if state.open_pages else 0
+            # Counting a million rows takes seconds, and about how many there are is enough to know.
+            sealed = state.sealed_pages * ROWS_A_PAGE
+            whole = rebuild or state.index != kind or sealed == 0
+            if opened + sealed <= rows_worth_an_index or not (whole or opened > most_open_rows):
                 continue
-            if not (rebuild or state.index != kind or sealed == 0 or opened > most_open_rows):
-                continue
+            anew = whole or opened * REBUILD_IS_FASTER > sealed
             with database.transaction() as connection:
                 pairs.mark_open(connection)
-            if rebuild or anew:
+            if anew:
                 _build_anew(database, space, kind, opened + sealed, report)
             else:
                 _insert(database, space, opened, report)
-            done.append(SealedSpace(space.name, opened, rebuild or anew, time.monotonic() - started))
+            done.append(SealedSpace(space.name, opened, anew, time.monotonic() - started))
             logger.info("%s: %d rows sealed in %.1f s", space.name, opened, done[-1].seconds)
         paired = pairs.update(database, pair_index, rebuild, rows_worth_an_index, report)
     return done + ([paired] if paired else [])
@@ -159,12 +160,10 @@ def _one_at_a_time(database: Database) -> Iterator[bool]:
                 connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
 
 
-def _count(connection: Connection, space: Space) -> tuple[int, int]:
-    """How many rows are open, and how many are sealed."""
-    statement = sql.SQL("SELECT (SELECT count(*) FROM {open}), (SELECT count(*) FROM {sealed})")
-    row = connection.execute(statement.format(**names(space))).fetchone()
+def _count(connection: Connection, space: Space, part: Literal["open", "sealed"]) -> int:
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table(space, part))).fetchone()
     assert row is not None
-    return row[0], row[1]
+    return row[0]
 
 
 def _insert(database: Database, space: Space, rows: int, progress: ProgressCallback) -> None:

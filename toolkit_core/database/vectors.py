@@ -12,7 +12,7 @@ from psycopg import sql
 
 from ..errors import EncoderError
 from ..records import EncoderRecord
-from ..spaces import EMBEDDINGS, Space
+from ..spaces import EMBEDDINGS, PAIRED, Space
 from .database import Connection
 from .stored_text import disk_path
 
@@ -142,6 +142,8 @@ def drop(connection: Connection, space: Space) -> None:
     # In the order in which writers take them.
     connection.execute(sql.SQL("LOCK TABLE {open}, {sketch}, {sealed}").format(**names(space)))
     connection.execute(sql.SQL("TRUNCATE {whole}, {sketch}").format(**names(space)))
+    if space.name in PAIRED:
+        connection.execute("TRUNCATE image_pair, image_unpaired")
     connection.execute("DELETE FROM encoder WHERE space = %s", [space.name])
 
 

@@ -19,7 +19,7 @@ from ..database.similarity import (
     ranked,
 )
 from ..records import Certainty, SearchHit
-from ..spaces import SPACES
+from ..spaces import PAIRED, SPACES
 
 # Candidates that each embedding names to a weighted search, at first and at most. Where images are to be unlike a
 # vector, hardly any can be ruled out: the first look is as deep as is still fast.
@@ -64,7 +64,7 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     look = _Look(connection, parts, leading, bounds, states, passed, share)
     if len(parts) == 1:
         return look.by_one(exact=not indexed)
-    if parts.keys() == set(pairs.PAIRED) and pairs.usable(connection):
+    if parts.keys() == set(PAIRED) and pairs.usable(connection):
         return look.by_pairs()
     return look.fused()
 
