@@ -92,20 +92,23 @@ def update(
                 connection.execute("DROP INDEX IF EXISTS image_pair_index")
                 connection.execute("TRUNCATE image_pair, image_unpaired")
             return None
-        rows = connection.execute(sql.SQL("SELECT count(*) FROM ({}) p").format(_pairs(vectors=False))).fetchone()
-        assert rows is not None
-    if rows[0] <= rows_worth_an_index or (paired and not unpaired and not rebuild):
+        if paired and not unpaired and not rebuild:
+            return None
+        counted = connection.execute(sql.SQL("SELECT count(*) FROM ({}) p").format(_pairs(vectors=False))).fetchone()
+        assert counted is not None
+        [rows] = counted
+    if rows <= rows_worth_an_index:
         return None
     anew = rebuild or unpaired * REBUILD_IS_FASTER >= paired
     if anew:
         own_server = database.server is not None
-        watched(database, lambda connection: _build(connection, own_server=own_server), "seal pairs", rows[0], progress)
+        watched(database, lambda connection: _build(connection, own_server=own_server), "seal pairs", rows, progress)
     else:
         done = 0
         while done < unpaired and (step := _insert(database)):
             done += step
             progress(Progress("seal pairs", done, unpaired))
-    return SealedSpace("pairs", rows[0] if anew else unpaired, anew, time.monotonic() - started)
+    return SealedSpace("pairs", rows if anew else unpaired, anew, time.monotonic() - started)
 
 
 def _insert(database: Database) -> int:
