@@ -15,7 +15,6 @@ from pgvector.psycopg import register_vector
 from rich.console import Console
 from rich.table import Table
 
-from toolkit_core.database import Connection
 from toolkit_core.database.segments import seal
 from toolkit_core.library import Library
 from toolkit_core.spaces import EMBEDDINGS
@@ -25,6 +24,7 @@ from .synthetic import Synthetic
 
 TOP_K = 20
 LARGEST_WITH_PROMPTS = 200_000
+WARMING_SEARCHES = 300
 # A vector that is as near as the last of the true top k, to within half precision, counts as one of them.
 TIE = 2e-4
 
@@ -91,7 +91,7 @@ class Bench:
             self.note(f"filling a library with {rows:,} images")
             synthetic.write(library.database, self.made(rows, self.spaces(rows)))
         seal(library.database, most_open_rows=0)
-        warm(library)
+        warm(library, self.made(rows, self.spaces(rows)))
         return library
 
     def user(self, schema: str) -> psycopg.Connection[tuple[Any, ...]]:
@@ -203,15 +203,13 @@ def ours(library: Library, weights: Mapping[str, float], filter: str | None = No
     return find
 
 
-def warm(library: Library) -> None:
-    """Read a library's tables and indexes once, as a server that has run for a while has."""
-    with library.database.autocommit() as connection:
-        for name in relations(connection, library.database.schema):
-            connection.execute(f"SELECT count(*) FROM {name}".encode())
+def warm(library: Library, made: Synthetic) -> None:
+    """Search until the server has the pages of the indexes in memory, as one that has run for a while has.
 
-
-def relations(connection: Connection, schema: str) -> list[str]:
-    rows = connection.execute(
-        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = %s::regnamespace", [schema]
-    )
-    return [name for (name,) in rows]
+    Scanning the tables would not do: PostgreSQL keeps no page of a large scan, and none of an index would be read.
+    """
+    for number in np.random.default_rng(5).integers(0, len(made.cluster), WARMING_SEARCHES):
+        query = query_near(made, int(number))
+        for vectors in ({name: query[name]} for name in query):
+            library.search(vectors=vectors, top_k=4 * TOP_K)
+        library.search(vectors=query, top_k=TOP_K)

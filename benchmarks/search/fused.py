@@ -21,7 +21,7 @@ def run(bench: Bench, rows: int) -> None:
         lines.append(("the guide's SQL, 0.5 and 0.5", *theirs.cells(), "1.0"))
         for label, pair_index in (("this library", False), ("with pair_index", True)):
             seal(library.database, most_open_rows=0, pair_index=pair_index)
-            warm(library)
+            warm(library, made)
             for bge, clip_h in WEIGHTS:
                 weights = {name: w for name, w in (("bge", bge), ("clip_h", clip_h)) if w}
                 mine = measure(bench, made, weights, ours(library, weights))

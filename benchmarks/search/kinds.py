@@ -18,7 +18,7 @@ def run(bench: Bench, rows: int) -> None:
             seconds = [space.seconds for space in done if space.space == "clip_h"]
             if not seconds:
                 return
-            warm(library)
+            warm(library, made)
             found = measure(bench, made, {"clip_h": 1.0}, ours(library, {"clip_h": 1.0}))
             with library.database.transaction() as connection:
                 size = connection.execute("SELECT pg_relation_size('image_clip_h_sealed_index')").fetchone()
