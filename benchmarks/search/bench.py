@@ -188,6 +188,9 @@ def measure(
         seconds.append(time.perf_counter() - started)
         wanted = min(TOP_K, len(of_images) if allowed is None else int(allowed.sum()))
         assert len(ids) == wanted or not complete, f"{len(ids)} images of {wanted}"
+        if wanted == 0:
+            recalls.append(1.0)
+            continue
         lowest = np.partition(of_images, -wanted)[-wanted] - TIE
         recalls.append(sum(of_images[id - 1] >= lowest for id in ids) / wanted)
     return Measured(float(np.mean(recalls)), np.array(seconds))
