@@ -133,7 +133,8 @@ def seal(
             # Counting a million rows takes seconds, and about how many there are is enough to know.
             sealed = state.sealed_pages * ROWS_A_PAGE
             whole = rebuild or state.index != kind or sealed == 0
-            if opened + sealed <= rows_worth_an_index or not (whole or opened > most_open_rows):
+            # What is sealed was worth an index once.
+            if (not sealed and opened <= rows_worth_an_index) or not (whole or opened > most_open_rows):
                 continue
             anew = whole or opened * REBUILD_IS_FASTER > sealed
             with database.transaction() as connection:
