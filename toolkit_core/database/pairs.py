@@ -56,7 +56,6 @@ def candidates(
             " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND f.error IS NULL AND {})"
         ).format(condition.sql)
     connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(max(depth, 100), 1000))])
-    connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
     statement = sql.SQL(
         "(SELECT v.image_id FROM image_pair v{fulfils} ORDER BY v.embedding <#> %(pair)b::halfvec LIMIT %(depth)s)"
         " UNION ALL (SELECT v.image_id FROM image_unpaired v{fulfils})"

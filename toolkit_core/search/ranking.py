@@ -82,7 +82,7 @@ def _of_ids(
 
 @dataclass(frozen=True)
 class _Costs:
-    """What the ways to rank cost, in microseconds a row, measured by benchmarks/search.py."""
+    """What the ways to rank cost, in microseconds a row, measured by benchmarks/search."""
 
     parts: int
     rows: int
