@@ -266,7 +266,7 @@ def _settings_for_this_machine() -> str:
     """Server settings by the machine's memory and cores. The rest of the machine belongs to ComfyUI."""
     megabytes = psutil.virtual_memory().total // 2**20
     cores = psutil.cpu_count() or 1
-    shared_buffers = min(max(megabytes // 16, 128), 2048)
+    shared_buffers = min(max(megabytes // 8, 128), 8192)
     maintenance = min(max(megabytes // 16, 64), 2048)
     return "\n".join(
         (
