@@ -16,7 +16,7 @@ def run(bench: Bench, rows: int) -> None:
     made = bench.made(rows, bench.spaces(rows))
     lines: list[tuple[str, ...]] = []
     with bench.library(rows) as library:
-        with guide.session(bench, library.database.schema, guide.columns(bench.spaces(rows))) as connection:
+        with guide.session(bench, library.database.schema, bench.spaces(rows)) as connection:
             theirs = measure(bench, made, {"bge": 0.5, "clip_h": 0.5}, guide.combined(connection))
         lines.append(("the guide's SQL, 0.5 and 0.5", *theirs.cells(), "1.0"))
         for label, pair_index in (("this library", False), ("with pair_index", True)):

@@ -11,6 +11,8 @@ import psycopg
 from numpy.typing import NDArray
 from pgvector import Vector
 
+from toolkit_core.spaces import EMBEDDINGS
+
 from .bench import TOP_K, Bench, Measured
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -39,23 +41,32 @@ LIMIT 20
 """
 
 
-def columns(spaces: Sequence[str]) -> list[str]:
-    return [COLUMNS[name] for name in spaces]
+# What stands in the columns whose space a library lacks: the guide's rows have all five, and are read past all five.
+STANDING_IN = {
+    "negative_prompt_embedding": "prompt_embedding::vector",
+    "clip_l_embedding": "subvector(image_embedding::vector, 1, 768)",
+    "clip_g_embedding": "image_embedding::vector || subvector(image_embedding::vector, 1, 256)",
+}
 
 
-def session(bench: Bench, library: str, columns: Sequence[str]) -> Session:
-    """The guide's table with the images of a library, in a schema of its own."""
+def session(bench: Bench, library: str, spaces: Sequence[str]) -> Session:
+    """The guide's table with the images of a library, in a schema of its own.
+
+    spaces: those that the library has. With one alone, of a million images, only its column is filled.
+    """
     schema = f"guide_{library}"
     connection = bench.user(schema)
     if connection.execute("SELECT to_regclass(%s)", [f"{schema}.image"]).fetchone() == (None,):
         bench.note("filling the guide's table")
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}".encode())
         connection.execute(TABLE.encode())
-        names = ", ".join(columns)
-        casts = ", ".join(f"{name}::vector" for name in columns)
+        own = {EMBEDDINGS[name].view_column for name in spaces}
+        filled = {column: f"{column}::vector" for column in own}
+        if len(own) > 1:
+            filled = {**STANDING_IN, **filled}
         connection.execute(
-            f"INSERT INTO image (id, path, prompt, {names})"
-            f" SELECT id, path, prompt, {casts} FROM {library}.image".encode()
+            f"INSERT INTO image (id, path, prompt, {', '.join(filled)})"
+            f" SELECT id, path, prompt, {', '.join(filled.values())} FROM {library}.image".encode()
         )
         connection.execute(b"VACUUM ANALYZE image")
     return connection

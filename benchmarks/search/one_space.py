@@ -19,7 +19,7 @@ def run(bench: Bench, rows: int) -> None:
         mine = measure(bench, made, {"clip_h": 1.0}, ours(library, {"clip_h": 1.0}))
         index = library.status().indexes["clip_h"].index
         lines.append((f"this library ({index or 'exact'})", *mine.cells(), "1.0"))
-        with guide.session(bench, library.database.schema, guide.columns(bench.spaces(rows))) as connection:
+        with guide.session(bench, library.database.schema, bench.spaces(rows)) as connection:
             find = guide.nearest(connection, "clip_h")
             if rows <= LARGEST_IN_MEMORY:
                 theirs = measure(bench, made, {"clip_h": 1.0}, find)

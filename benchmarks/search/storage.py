@@ -39,9 +39,8 @@ def _ours(bench: Bench, images_a_prompt: int, kind: IndexKind) -> str:
 
 def _guide(bench: Bench) -> str:
     schema = "storage_1_hnsw"
-    with guide.session(bench, schema, COLUMNS) as connection:
+    with guide.session(bench, schema, tuple(SPACES)) as connection:
         for column in COLUMNS:
-            # Its prompts are all it has of each: the negative one's vector is stored for every image.
             guide.build_ivfflat(bench, connection, column, ROWS)
     return _kilobytes(bench, f"guide_{schema}")
 

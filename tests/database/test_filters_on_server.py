@@ -176,7 +176,7 @@ def many(home: Path) -> Iterator[Database]:
         ("favorite:true", "image_file_favorite", 100),
         ("rating:>=4", "image_file_rating", 300),
         ("has:rating", "image_file_rating", 300),
-        ("tag:tag3", "image_file_tags", 43),
+        ("tag:tag3", "image_file_lower_tags", 43),
         ("tag:*3", "image_file_tags", 43),
         ("has:tag", "image_file_tags", 300),
         ("has:error", "image_file_error", 100),

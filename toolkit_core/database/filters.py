@@ -178,7 +178,7 @@ class _Writer:
     def _tag(self, pattern: str) -> Composed:
         pattern = storable(pattern)
         if "*" not in pattern:
-            return _format("(f.tags <> '{{}}' AND f.lower_tags @> ARRAY[lower({})])", self._value(pattern, "text"))
+            return _format("f.lower_tags @> ARRAY[lower({})]", self._value(pattern, "text"))
         return _format(
             "(f.tags <> '{{}}' AND EXISTS (SELECT FROM unnest(f.lower_tags) tag WHERE tag LIKE lower({})))",
             self._value(_escaped(pattern), "text"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import LiteralString, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
 import psycopg
@@ -13,6 +13,9 @@ from psycopg import sql
 
 from ..records import Progress
 from .database import Connection, Database
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from ..spaces import PAIRED, SPACES
 from .database import Connection, Database
 from .filters import Condition
 from .index_build import ProgressCallback, create_index, watched
+from .index_effort import set_ef_search
 from .vectors import names
 
 WIDTH = sum(SPACES[name].width for name in PAIRED)
@@ -55,7 +56,7 @@ def candidates(
         fulfils = sql.SQL(
             " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND f.error IS NULL AND {})"
         ).format(condition.sql)
-    connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(min(max(depth, 100), 1000))])
+    set_ef_search(connection, max(depth, 100))
     statement = sql.SQL(
         "(SELECT v.image_id FROM image_pair v{fulfils} ORDER BY v.embedding <#> %(pair)b::halfvec LIMIT %(depth)s)"
         " UNION ALL (SELECT v.image_id FROM image_unpaired v{fulfils})"

@@ -1,11 +1,11 @@
-"""Nearest images by one vector, or by a weighted sum of several: the statements that `search.ranking` chooses from."""
+"""Nearest images by one vector: the statements that `search.ranking` chooses from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal, LiteralString
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,13 @@ from ..records import SearchHit
 from ..spaces import SPACES, Embedding, IndexKind
 from .database import Connection
 from .filters import Condition
+from .index_effort import FEWEST_SKETCHED, SKETCHED_FOR_ONE, set_effort
 from .segments import Segments
 from .stored_text import disk_path
 from .vectors import names
 
-SMALLEST_EF_SEARCH, LARGEST_EF_SEARCH = 100, 1000
-# Rows that a binary quantised index, or the sketch, has to name for one that is wanted, and at least.
-SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
-# Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
-PROBED_SHARE = 1 / 25
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The ids of images in the order of one vector, and the cosine similarity of the last of them."""
+    """The images nearest to one vector, nearest first: their ids, int64, and cosine similarities, float64."""
 
-    ids: list[int] = field(default_factory=list)
-    lowest: float = -1.0
+    ids: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+
+    @property
+    def lowest(self) -> float:
+        """The cosine similarity of the last of them; -1 where there are none."""
+        return float(self.similarities[-1]) if len(self.similarities) else -1.0
 
 
 def nearest(
@@ -78,97 +81,38 @@ def nearest(
 def candidates(
     connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None, share: float
 ) -> Candidates:
-    """The images that `nearest` gives, without what is known of them."""
-    rows = _near(connection, part, segments, depth, condition, share, "")
-    return Candidates([id for id, _ in rows], rows[-1][1]) if rows else Candidates()
+    """The images that `nearest` gives, without what is known of them, and found with less effort."""
+    return Candidates(*_columns(_near(connection, part, segments, depth, condition, share, "")))
 
 
-def ranked(
-    connection: Connection, parts: Mapping[str, QueryVector], bounds: Bounds, ids: Sequence[int] | None
+def similarities(
+    connection: Connection, part: QueryVector, ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The cosine similarities to one vector of those of some images that have the embedding, in no order."""
+    parameters = {"vector_near": HalfVector(part.vector), "ids": ids.tolist()}
+    rows = connection.execute(_similarities_statement(part.embedding), parameters, prepare=True, binary=True)
+    return _columns(rows.fetchall())
+
+
+def described(
+    connection: Connection,
+    ids: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    similarities: Mapping[str, NDArray[np.float64]],
 ) -> list[SearchHit]:
-    """The top k images by the exact weighted sum of cosine similarities, of some images or (None) of all.
-
-    Only images that have all the embeddings of `parts` take part. Ties are in id order.
-    """
-    vectors = {name: _vector(name) for name in parts}
-    if ids is None:
-        # Each distance once, though many images may share a text.
-        scans = [
-            sql.SQL(
-                "{score} AS MATERIALIZED (SELECT {owner}, 1 - (embedding <=> {vector}) AS score FROM {whole})"
-            ).format(score=_scores(name), vector=vectors[name], **names(SPACES[part.embedding.space]))
-            for name, part in parts.items()
-        ]
-        head = sql.SQL("WITH {} ").format(sql.SQL(", ").join(scans))
-        joins = [
-            sql.SQL(" JOIN {score} ON {score}.{owner} = f.{key}").format(
-                score=_scores(name), key=_key(part.embedding), owner=names(SPACES[part.embedding.space])["owner"]
-            )
-            for name, part in parts.items()
-        ]
-    else:
-        head = sql.SQL("")
-        joins = [
-            sql.SQL(
-                " JOIN LATERAL (SELECT 1 - (v.embedding <=> {vector}) AS score FROM {whole} v"
-                " WHERE v.{owner} = f.{key}) {score} ON true"
-            ).format(
-                vector=vectors[name],
-                score=_scores(name),
-                key=_key(part.embedding),
-                **names(SPACES[part.embedding.space]),
-            )
-            for name, part in parts.items()
-        ]
-    score = sql.SQL(" + ").join(
-        sql.SQL("{weight}::float8 * {score}.score").format(
-            weight=sql.Placeholder(f"weight_{name}"), score=_scores(name)
-        )
-        for name in parts
+    """Scored images as hits, in the order given; one that is gone by now is left out."""
+    statement = (
+        "SELECT f.id, f.path, p.text, f.modified_at, f.favorite, f.rating FROM image_file f"
+        " LEFT JOIN prompt_text p ON p.id = f.prompt_id WHERE f.id = ANY(%s)"
     )
-    thresholds = [
-        sql.SQL(" AND {score}.score >= {threshold}::float8").format(
-            score=_scores(name), threshold=sql.Placeholder(f"threshold_{name}")
-        )
-        for name, part in parts.items()
-        if part.threshold is not None
-    ]
-    statement = sql.SQL(
-        "{head}SELECT h.id, h.path, p.text, h.modified_at, h.favorite, h.rating, h.score, {columns} FROM ("
-        " SELECT * FROM ("
-        "  SELECT f.id, f.path, f.prompt_id, f.modified_at, f.favorite, f.rating, {score} AS score, {scores}"
-        "  FROM image_file f{joins} WHERE f.error IS NULL{chosen}{condition}{thresholds}"
-        " ) scored WHERE {within} ORDER BY score DESC, id LIMIT %(top_k)s"
-        ") h LEFT JOIN prompt_text p ON p.id = h.prompt_id ORDER BY h.score DESC, h.id"
-    ).format(
-        head=head,
-        columns=sql.SQL(", ").join(_scores(name) for name in parts),
-        score=score,
-        scores=sql.SQL(", ").join(sql.SQL("{0}.score AS {0}").format(_scores(name)) for name in parts),
-        joins=sql.SQL("").join(joins),
-        chosen=sql.SQL("" if ids is None else " AND f.id = ANY(%(ids)s)"),
-        condition=_and(bounds.condition if ids is None else None),
-        thresholds=sql.SQL("").join(thresholds),
-        within=_WITHIN,
-    )
-    after_score, after_id = bounds.after or (None, None)
-    parameters: dict[str, object] = {
-        **(bounds.condition.parameters if bounds.condition and ids is None else {}),
-        "top_k": bounds.top_k,
-        "threshold": bounds.threshold,
-        "after_score": after_score,
-        "after_id": after_id,
-        **({} if ids is None else {"ids": list(ids)}),
-    }
-    for name, part in parts.items():
-        parameters[f"vector_{name}"] = HalfVector(part.vector)
-        parameters[f"weight_{name}"] = part.weight
-        parameters[f"threshold_{name}"] = part.threshold
-    rows = connection.execute(statement, parameters, prepare=False)
-    return [
-        SearchHit(id, disk_path(path), score, dict(zip(parts, scores, strict=True)), prompt, date, favorite, rating)
-        for id, path, prompt, date, favorite, rating, score, *scores in rows
-    ]
+    known = {id: columns for id, *columns in connection.execute(statement, [ids.tolist()], prepare=True, binary=True)}
+    hits = []
+    for row, id in enumerate(ids.tolist()):
+        if id in known:
+            path, prompt, date, favorite, rating = known[id]
+            near = {name: float(column[row]) for name, column in similarities.items()}
+            hits.append(SearchHit(id, disk_path(path), float(scores[row]), near, prompt, date, favorite, rating))
+    return hits
 
 
 def expected_matches(connection: Connection, condition: Condition) -> int:
@@ -187,14 +131,17 @@ def matching(connection: Connection, condition: Condition, limit: int) -> list[i
     return [id for (id,) in rows]
 
 
-def nearest_of(connection: Connection, part: QueryVector, depth: int, ids: Sequence[int]) -> list[SearchHit]:
-    """The images most like a vector of the picture, of the images with some ids; exact.
+def nearest_matching(
+    connection: Connection, part: QueryVector, depth: int, condition: Condition, most: int
+) -> list[SearchHit] | None:
+    """The `depth` images most like one vector, of those that fulfil a condition, each of which is compared.
 
-    Faster than `ranked`, which has to look up the images before their vectors.
+    None where more than `most` images fulfil it.
     """
-    parameters = {"vector_near": HalfVector(part.vector), "depth": depth, "ids": list(ids)}
-    statement = _statement_of_ids(part.embedding)
-    return _hits(part, connection.execute(statement, parameters, prepare=False, binary=True).fetchall())
+    parameters = {**condition.parameters, "vector_near": HalfVector(part.vector)}
+    statement = _matching_statement(part.embedding, depth, condition, most)
+    [(few, *_), *_] = rows = connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
+    return _hits(part, [row[1:] for row in rows if row[1] is not None]) if few else None
 
 
 def _near(
@@ -207,72 +154,120 @@ def _near(
     columns: LiteralString,
 ) -> list[tuple[Any, ...]]:
     """Id and cosine similarity of images, nearest first, and other columns of theirs."""
-    _set_search_effort(connection, segments, depth, share)
+    set_effort(connection, segments, depth / max(share, 1e-6), roughly=not columns)
     index = segments.index if segments.sealed_pages else "empty"
+    parameters = {**(condition.parameters if condition else {}), "vector_near": HalfVector(part.vector)}
     if condition is None:
-        statement = _plain_near_statement(part.embedding, index, segments.is_sketched, columns)
+        statement = _plain_near_statement(part.embedding, index, segments.is_sketched, depth, columns)
     else:
-        statement = _near_statement(part.embedding, index, segments.is_sketched, columns, condition)
-    parameters = {
-        **(condition.parameters if condition else {}),
-        "vector_near": HalfVector(part.vector),
-        "depth": depth,
-        "sketched": max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED),
-    }
-    return connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
+        statement = _near_statement(part.embedding, index, segments.is_sketched, depth, columns, condition)
+    return connection.execute(statement, parameters, prepare=condition is None, binary=True).fetchall()
 
 
 def _near_statement(
     embedding: Embedding,
     index: IndexKind | Literal["empty"] | None,
     sketched: bool,
+    depth: int,
     columns: LiteralString,
     condition: Condition | None,
 ) -> sql.Composed:
-    space = SPACES[embedding.space]
-    form = {**names(space), "vector": _vector("near"), "width": sql.Literal(space.width), "fulfils": sql.SQL("")}
+    form = {
+        **names(SPACES[embedding.space]),
+        "vector": vector_of("near"),
+        "depth": sql.Literal(depth),
+        "sketched": sql.Literal(max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED)),
+        "fulfils": sql.SQL(""),
+    }
     if condition is not None:
         # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
         form["fulfils"] = sql.SQL(
             " WHERE (SELECT true FROM image_file f"
             " WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
-        ).format(key=_key(embedding), owner=form["owner"], condition=condition.sql)
+        ).format(key=key_column(embedding), owner=form["owner"], condition=condition.sql)
     sealed = sql.SQL(_SEALED[index]).format(**form)
     opened = sql.SQL(_OPEN_SKETCHED if sketched else _OPEN).format(**form)
-    return _of_images(embedding, sealed, opened, columns, condition)
+    return _of_images(embedding, sealed, opened, form["depth"], columns, condition)
 
 
 def _of_images(
     embedding: Embedding,
     sealed: sql.Composed,
     opened: sql.Composed,
+    depth: sql.Composable,
     columns: LiteralString,
     condition: Condition | None,
 ) -> sql.Composed:
     """The images of the owners that two subqueries name with their distances."""
     return sql.SQL(
         "WITH near AS MATERIALIZED ({sealed} UNION ALL {opened}),"
-        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT %(depth)s)"
+        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth})"
         " SELECT f.id, 1 - n.distance{columns} FROM nearest n JOIN image_file f ON f.{key} = n.owner"
         " LEFT JOIN prompt_text p ON p.id = f.prompt_id"
-        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT %(depth)s"
-    ).format(sealed=sealed, opened=opened, columns=sql.SQL(columns), key=_key(embedding), condition=_and(condition))
+        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT {depth}"
+    ).format(
+        sealed=sealed,
+        opened=opened,
+        depth=depth,
+        columns=sql.SQL(columns),
+        key=key_column(embedding),
+        condition=and_(condition),
+    )
 
 
-@cache
+@lru_cache(256)
 def _plain_near_statement(
-    embedding: Embedding, index: IndexKind | Literal["empty"] | None, sketched: bool, columns: LiteralString
+    embedding: Embedding, index: IndexKind | Literal["empty"] | None, sketched: bool, depth: int, columns: LiteralString
 ) -> bytes:
-    """The statement without a condition, which is written once: composing it takes as long as a search in an index."""
-    return _near_statement(embedding, index, sketched, columns, None).as_bytes(None)
+    """The statement without a condition. Writing and planning it take as long as a search in an index: it is written
+    once, and prepared.
+
+    The limits are written out, for a plan without them would not use the index.
+    """
+    return _near_statement(embedding, index, sketched, depth, columns, None).as_bytes(None)
 
 
-@cache
-def _statement_of_ids(embedding: Embedding) -> bytes:
-    chosen = sql.SQL(" WHERE v.{owner} = ANY(%(ids)s)").format(**names(SPACES[embedding.space]))
-    form = {**names(SPACES[embedding.space]), "vector": _vector("near"), "fulfils": chosen}
+@lru_cache(256)
+def _similarities_statement(embedding: Embedding) -> bytes:
+    form = {**names(SPACES[embedding.space]), "vector": vector_of("near"), "key": key_column(embedding)}
+    statement = "SELECT v.{owner}, 1 - (v.embedding <=> {vector}) FROM {whole} v WHERE v.{owner} = ANY(%(ids)s)"
+    if embedding.of != "image":
+        statement = (
+            "SELECT f.id, 1 - (v.embedding <=> {vector}) FROM image_file f JOIN {whole} v ON v.{owner} = f.{key}"
+            " WHERE f.id = ANY(%(ids)s)"
+        )
+    return sql.SQL(statement).format(**form).as_bytes(None)
+
+
+def _matching_statement(embedding: Embedding, depth: int, condition: Condition, most: int) -> sql.Composed:
+    form = {
+        **names(SPACES[embedding.space]),
+        "vector": vector_of("near"),
+        "key": key_column(embedding),
+        "depth": sql.Literal(depth),
+        "most": sql.Literal(most),
+        "fulfils": sql.SQL(" WHERE v.{owner} = ANY((SELECT owners FROM few)::bigint[])").format(
+            owner=names(SPACES[embedding.space])["owner"]
+        ),
+        "condition": condition.sql,
+        "columns": sql.SQL(_HIT_COLUMNS),
+    }
     sealed, opened = (sql.SQL(_SCANNED.replace("{part}", part)).format(**form) for part in ("{sealed}", "{open}"))
-    return _of_images(embedding, sealed, opened, _HIT_COLUMNS, None).as_bytes(None)
+    return sql.SQL(
+        "WITH chosen AS MATERIALIZED (SELECT f.id, f.{key} AS owner FROM image_file f"
+        " WHERE f.error IS NULL AND f.{key} IS NOT NULL AND {condition} LIMIT {most} + 1),"
+        " few AS MATERIALIZED (SELECT array_agg(DISTINCT owner) AS owners FROM chosen HAVING count(*) <= {most}),"
+        " near AS MATERIALIZED ({sealed_rows} UNION ALL {open_rows}),"
+        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth}),"
+        " hits AS (SELECT f.id, 1 - n.distance AS score{columns}"
+        "  FROM nearest n JOIN chosen c USING (owner) JOIN image_file f ON f.id = c.id"
+        "  LEFT JOIN prompt_text p ON p.id = f.prompt_id ORDER BY n.distance, f.id LIMIT {depth})"
+        " SELECT EXISTS (SELECT FROM few), h.* FROM (VALUES (1)) one LEFT JOIN hits h ON true ORDER BY score DESC, id"
+    ).format(sealed_rows=sealed, open_rows=opened, **form)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    return (np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64))
 
 
 def _hits(part: QueryVector, rows: Sequence[tuple[Any, ...]]) -> list[SearchHit]:
@@ -282,31 +277,20 @@ def _hits(part: QueryVector, rows: Sequence[tuple[Any, ...]]) -> list[SearchHit]
     ]
 
 
-def _set_search_effort(connection: Connection, segments: Segments, depth: int, share: float) -> None:
-    if segments.index == "ivfflat":
-        probes = max(round(segments.lists * PROBED_SHARE), 1)
-        connection.execute("SELECT set_config('ivfflat.probes', %s, true)", [str(probes)])
-    else:
-        # As many rows at once as the condition leaves `depth` of: going on behind them costs more, a row.
-        wanted = int(1.2 * depth / max(share, 1e-6)) * (SKETCHED_FOR_ONE if segments.index == "hnsw_binary" else 1)
-        effort = min(max(wanted, SMALLEST_EF_SEARCH), LARGEST_EF_SEARCH)
-        connection.execute("SELECT set_config('hnsw.ef_search', %s, true)", [str(effort)])
-
-
 # The rows of a space's two parts that are nearest to a vector: owner and cosine distance.
 _SCANNED: LiteralString = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {part} v{fulfils}"
-    " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT %(depth)s)"
+    " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT {depth})"
 )
 _OPEN: LiteralString = _SCANNED.replace("{part}", "{open}")
 _OPEN_SKETCHED: LiteralString = (
     "(SELECT o.{owner} AS owner, o.embedding <=> {vector} AS distance FROM (SELECT v.{owner} FROM {sketch} v{fulfils}"
-    " ORDER BY v.bits <~> binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s JOIN {open} o USING ({owner})"
-    " ORDER BY distance LIMIT %(depth)s)"
+    " ORDER BY v.bits <~> binary_quantize({vector})::bit({width}) LIMIT {sketched}) s JOIN {open} o USING ({owner})"
+    " ORDER BY distance LIMIT {depth})"
 )
 _BY_INDEX: LiteralString = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
-    " ORDER BY v.embedding <=> {vector} LIMIT %(depth)s)"
+    " ORDER BY v.embedding <=> {vector} LIMIT {depth})"
 )
 _SEALED: dict[IndexKind | Literal["empty"] | None, LiteralString] = {
     "empty": "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)",
@@ -316,29 +300,20 @@ _SEALED: dict[IndexKind | Literal["empty"] | None, LiteralString] = {
     "hnsw_binary": (
         "(SELECT s.{owner} AS owner, s.embedding <=> {vector} AS distance FROM (SELECT v.{owner}, v.embedding"
         " FROM {sealed} v{fulfils} ORDER BY binary_quantize(v.embedding)::bit({width}) <~>"
-        " binary_quantize({vector})::bit({width}) LIMIT %(sketched)s) s ORDER BY distance LIMIT %(depth)s)"
+        " binary_quantize({vector})::bit({width}) LIMIT {sketched}) s ORDER BY distance LIMIT {depth})"
     ),
 }
 _HIT_COLUMNS: LiteralString = ", f.path, p.text, f.modified_at, f.favorite, f.rating"
-_WITHIN = sql.SQL(
-    "(%(threshold)s::float8 IS NULL OR score >= %(threshold)s::float8)"
-    " AND (%(after_id)s::bigint IS NULL OR score < %(after_score)s::float8"
-    " OR (score = %(after_score)s::float8 AND id > %(after_id)s::bigint))"
-)
 
 
-def _and(condition: Condition | None) -> sql.Composable:
+def and_(condition: Condition | None) -> sql.Composable:
     return sql.SQL("") if condition is None else sql.SQL(" AND {}").format(condition.sql)
 
 
-def _key(embedding: Embedding) -> sql.Identifier:
+def key_column(embedding: Embedding) -> sql.Identifier:
     """The column of image_file that leads to the vector's row."""
     return sql.Identifier({"image": "id", "prompt": "prompt_id"}.get(embedding.of, "negative_prompt_id"))
 
 
-def _vector(name: str) -> sql.Composed:
+def vector_of(name: str) -> sql.Composed:
     return sql.SQL("{}::halfvec").format(sql.Placeholder(f"vector_{name}", format=PyFormat.BINARY))
-
-
-def _scores(name: str) -> sql.Identifier:
-    return sql.Identifier(f"score_{name}")

@@ -73,7 +73,7 @@ def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchR
     wanted = query.top_k if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
     after = None if page is None else (page.after.score, page.after.id)
     bounds = Bounds(wanted, condition, query.threshold, after)
-    with database.transaction() as connection:
+    with database.autocommit() as connection:
         ranking = rank(connection, parts, bounds, 0 if page is None else page.passed)
         hits = ranking.hits
         if query.diversity > 0:

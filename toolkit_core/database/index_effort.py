@@ -1,0 +1,58 @@
+"""How far a vector index is searched: what trades recall for time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from .database import Connection
+    from .segments import Segments
+
+LARGEST_EF_SEARCH = 1000
+# Rows that HNSW has to hold at once to find 99% of the nearest k: so many at 100,000 rows, more in a larger table, and
+# so many more for each of the k. Measured by benchmarks/search.
+HELD_AT_100_000, GROWTH, HELD_FOR_ONE = 45, 0.6, 1.9
+# Rows that a binary quantised index names for one that is wanted, and at least.
+SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
+# Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
+PROBED_SHARE = 1 / 25
+
+_present: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
+
+
+def set_effort(connection: Connection, segments: Segments, depth: float, *, roughly: bool = False) -> None:
+    """Let the connection's next statements look far enough to find the nearest `depth` rows in a space's index.
+
+    roughly: enough for `depth` rows, though not quite the nearest.
+    """
+    if segments.index == "ivfflat":
+        set_option(connection, "ivfflat.probes", max(round(segments.lists * PROBED_SHARE), 1))
+    elif segments.index == "hnsw_binary":
+        set_ef_search(connection, max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED))
+    elif roughly:
+        set_ef_search(connection, depth)
+    else:
+        set_ef_search(connection, rows_held(segments.rows, depth))
+
+
+def rows_held(rows: int, depth: float) -> float:
+    """How many rows of so many in all an HNSW index has to hold to find the nearest `depth`."""
+    return HELD_AT_100_000 * (rows / 100_000) ** GROWTH + HELD_FOR_ONE * depth
+
+
+def set_ef_search(connection: Connection, rows: float) -> None:
+    """Let an HNSW index give so many rows at once, as far as it can: going on behind them costs more, a row."""
+    set_option(connection, "hnsw.ef_search", min(round(rows), LARGEST_EF_SEARCH))
+
+
+def set_option(connection: Connection, name: str, value: int) -> None:
+    """Set what is not set already: each statement costs a tenth of a search."""
+    if not connection.autocommit:
+        # The transaction may be rolled back, and what was set with it.
+        connection.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
+        return
+    present = _present.setdefault(connection, {})
+    if present.get(name) != str(value):
+        connection.execute("SELECT set_config(%s, %s, false)", [name, str(value)])
+        present[name] = str(value)
