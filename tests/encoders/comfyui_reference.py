@@ -1,6 +1,6 @@
-"""Run inside a ComfyUI folder: its own token ids and vectors, for the tests to compare with.
+"""Run inside a ComfyUI folder: its own token ids, vectors and pixels, for the tests to compare with.
 
-python comfyui_reference.py tokens|vectors GIVEN.json ANSWER.npz
+python comfyui_reference.py tokens|vectors|pictures GIVEN.json ANSWER.npz
 """
 
 import json
@@ -58,5 +58,23 @@ def vectors(given):
         }
 
 
-answers = {"tokens": tokens, "vectors": vectors}[question](json.loads(Path(given_file).read_text()))
+def pictures(given):
+    """What CLIP sees of each file after LoadImage, as in ComfyUI before the normalisation, uint8."""
+    import folder_paths
+
+    import nodes
+
+    folder_paths.set_input_directory(given["folder"])
+    plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    answers = {}
+    for name in given["names"]:
+        image = nodes.LoadImage().load_image(name)[0][:1].float()
+        pixels = comfy.clip_model.clip_preprocess(image, **plain)
+        answers[name] = (255 * pixels[0]).round().byte().movedim(0, -1).numpy()
+    return answers
+
+
+answers = {"tokens": tokens, "vectors": vectors, "pictures": pictures}[question](
+    json.loads(Path(given_file).read_text())
+)
 np.savez(answer_file, **answers)
