@@ -155,12 +155,16 @@ class DuplicateGroup:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long piece of work has come. `total` is None while it is not known."""
+    """How far a long piece of work has come. `total` is None while it is not known.
+
+    stages: the share of the time so far that each part of the work was at it, from 0 to 1, the slowest first.
+    """
 
     stage: str
     done: int
     total: int | None
     item: str | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ class IndexReport:
     refused: spaces left pending because their weights cannot be used, with the reason.
     kept_conditionings: whole conditionings kept in this run.
     sealed: the spaces whose vectors came into an index after it.
+    stages: the share of the time that each stage was at work ("scan", "read", "match", "encode", "write"), the slowest
+    first. They work at the same time, so the first one sets the pace.
     """
 
     new: int = 0
@@ -202,6 +208,7 @@ class IndexReport:
     refused: Mapping[str, str] = field(default_factory=dict)
     kept_conditionings: int = 0
     sealed: tuple[SealedSpace, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     def summary(self) -> str:

@@ -24,7 +24,8 @@ from .synthetic import Synthetic
 
 TOP_K = 20
 LARGEST_WITH_PROMPTS = 200_000
-WARMING_SEARCHES = 300
+# Each reads some thousand pages of an index; until nearly all are in memory takes so many.
+FEWEST_WARMING_SEARCHES, ROWS_A_WARMING_SEARCH = 300, 400
 # A vector that is as near as the last of the true top k, to within half precision, counts as one of them.
 TIE = 2e-4
 
@@ -211,8 +212,11 @@ def warm(library: Library, made: Synthetic) -> None:
 
     Scanning the tables would not do: PostgreSQL keeps no page of a large scan, and none of an index would be read.
     """
-    for number in np.random.default_rng(5).integers(0, len(made.cluster), WARMING_SEARCHES):
+    rows = len(made.cluster)
+    searches = max(FEWEST_WARMING_SEARCHES, rows // ROWS_A_WARMING_SEARCH)
+    for number in np.random.default_rng(5).integers(0, rows, searches):
         query = query_near(made, int(number))
         for vectors in ({name: query[name]} for name in query):
             library.search(vectors=vectors, top_k=4 * TOP_K)
-        library.search(vectors=query, top_k=TOP_K)
+        if len(query) > 1:
+            library.search(vectors=query, top_k=TOP_K)

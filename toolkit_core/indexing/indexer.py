@@ -1,34 +1,39 @@
-"""One run of the indexer: compare with the disk, read what is new, embed what is pending."""
+"""One run of the indexer: compare with the disk, read what is new, embed what is pending.
+
+Files are read and decoded, matched with the library, encoded and written at the same time, each stage some batches
+ahead of the next. Prompts are embedded in between, whenever enough new ones are written.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..conditioning import ConditioningEncoder
 from ..database import Database, images, raw_metadata, revision, vectors
-from ..database.images import KnownFile
+from ..database.images import ImageRow, KnownFile
 from ..database.segments import seal
+from ..database.vectors import Vectors
 from ..encoders.pixels import Pixels, decode
-from ..errors import ConditioningError, EncoderError, ImageError, WeightsMissing
+from ..errors import ConditioningError, EncoderError, ImageError
 from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .continued import continued_rows
+from .embedder import TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting
 from .keep import keep_conditionings
 from .read import ReadFile, read_file
 from .scan import FoundFile, resolve, scan
 from .sidecars import stamp
-from .threads import ahead, batches
+from .stages import FILES_AHEAD, StageClock, ahead, batches
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
@@ -36,7 +41,32 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[[Progress], None]
 
 FILES_A_BATCH = 32
-TEXTS_A_BATCH = 256
+# Batches that are matched, and encoded, before the next stage takes them.
+BATCHES_AHEAD = 2
+PICTURES = SPACES["clip_h"]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """A batch of files as they compare with the library.
+
+    fresh: those to be written with their pixels. continued: see `continued_rows`. redescribed: continued ones whose
+    sidecars changed. known: the paths that have a row.
+    """
+
+    unopened: Sequence[FailedFile]
+    fresh: Sequence[ReadFile]
+    redescribed: Sequence[ReadFile]
+    continued: Mapping[str, tuple[ImageRow, KnownFile]]
+    known: Collection[str]
+
+    @property
+    def pictures(self) -> list[tuple[int, Pixels]]:
+        """The pixels of the fresh files that can be decoded, by their place among them."""
+        return [(i, item.pixels) for i, item in enumerate(self.fresh) if item.pixels is not None]
+
+
+_Job: TypeAlias = "_Files | Waiting"
 
 
 class Indexer:
@@ -69,22 +99,27 @@ class Indexer:
         self._database = database
         self._encoders = encoders
         self._progress = progress or (lambda _: None)
+        self._clock = StageClock()
+        self._embedder = Embedder(database, encoders)
         self._counts: Counter[str] = Counter()
-        self._embedded: Counter[str] = Counter()
         self._failed: list[FailedFile] = []
-        self._usable: set[str] = set()
-        self._skipped: dict[str, str] = {}
-        self._refused: dict[str, str] = {}
+        # Rows that a batch which is not written yet goes on.
+        self._taken: set[int] = set()
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
         started = time.monotonic()
         resolved = resolve(paths)
-        waiting = self._changed_files(resolved)
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as readers:
-            self._read(readers, waiting)
+        waiting = self._clock.timed("scan", self._changed_files)(resolved)
+        with ExitStack() as stack:
+            self._reader_count = os.cpu_count() or 1
+            self._readers, self._matcher, self._encoder = (
+                stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
+                for name, count in (("read", self._reader_count), ("match", 1), ("encode", 1))
+            )
+            self._read(waiting)
             for space in SPACES.values():
-                self._embed_pending(readers, space)
+                self._embed_pending(space)
         kept = self._keep_conditionings(resolved)
         sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
         with self._database.transaction() as connection:
@@ -95,12 +130,13 @@ class Indexer:
             unchanged=self._counts["unchanged"],
             moved=self._counts["moved"],
             failed=tuple(self._failed),
-            embedded={name: self._embedded[name] for name in SPACES},
+            embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,
-            skipped=self._skipped,
-            refused=self._refused,
+            skipped=self._embedder.skipped,
+            refused=self._embedder.refused,
             kept_conditionings=kept,
             sealed=tuple(sealed),
+            stages=self._clock.shares(),
             seconds=time.monotonic() - started,
         )
 
@@ -125,76 +161,118 @@ class Indexer:
                 self._progress(Progress("scan", number, None, found.path))
         return changed
 
-    def _read(self, readers: ThreadPoolExecutor, changed: Sequence[FoundFile]) -> None:
+    def _read(self, changed: Sequence[FoundFile]) -> None:
         if not changed:
             return
+        read = self._clock.timed("read", partial(read_file, node_types=self._node_types()), self._reader_count)
+        match = self._clock.timed("match", self._matched)
+        encode = self._clock.timed("encode", self._encoded)
+        write = self._clock.timed("write", self._write_files)
+        files = batches(ahead(self._readers, read, changed, FILES_AHEAD), FILES_A_BATCH)
+        jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
-        read = partial(read_file, node_types=self._node_types())
-        for batch in batches(ahead(readers, read, changed), FILES_A_BATCH):
-            self._write_files(batch)
-            done += len(batch)
-            self._progress(Progress("read", done, len(changed), batch[-1].path))
+        for job, made in ahead(self._encoder, encode, jobs, BATCHES_AHEAD):
+            if isinstance(job, Waiting):
+                self._write_vectors(job, made)
+                continue
+            write((job, made))
+            done += len(job.unopened) + len(job.fresh) + len(job.continued)
+            latest = next((item.path for item in (*job.fresh, *job.unopened)), None)
+            self._progress(Progress("read", done, len(changed), latest, self._clock.shares()))
 
-    def _write_files(self, batch: Sequence[ReadFile | FailedFile]) -> None:
+    def _matched(self, batch: Sequence[ReadFile | FailedFile]) -> _Files:
         read = [item for item in batch if isinstance(item, ReadFile)]
-        unopened = [item for item in batch if isinstance(item, FailedFile)]
         with self._database.transaction() as connection:
             known = images.known_paths(connection, [item.path for item in read])
             # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
-            continued = continued_rows(connection, rows, known)
-        fresh = [item for item in read if item.path not in continued]
+            continued = continued_rows(connection, rows, known, self._taken)
+        self._taken.update(before.id for _, before in continued.values())
         # The file is as it was, and what lies beside it is not.
         redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
-        # Encoding comes before the transaction, so that no lock is held while it takes its time.
-        pictures = [(i, item.pixels) for i, item in enumerate(fresh) if item.pixels is not None]
-        picture_vectors = self._encode(SPACES["clip_h"], [pixels for _, pixels in pictures])
-        written = [*fresh, *(item for item in read if item.path in redescribed)]
+        return _Files(
+            unopened=[item for item in batch if isinstance(item, FailedFile)],
+            fresh=[item for item in read if item.path not in continued],
+            redescribed=[item for item in read if item.path in redescribed],
+            continued=continued,
+            known=known,
+        )
+
+    def _with_texts(self, files: Iterator[_Files]) -> Iterator[_Job]:
+        """The batches of files, and between them full batches of the texts that were written meanwhile."""
+        after = dict.fromkeys(TEXT_SPACES, 0)
+        seen = 0
+        for batch in files:
+            yield batch
+            seen += len(batch.fresh)
+            if seen < TEXTS_A_BATCH:
+                continue
+            seen = 0
+            for space in TEXT_SPACES:
+                for texts in self._embedder.waiting(space, after[space], TEXTS_A_BATCH):
+                    if len(texts.owners) < TEXTS_A_BATCH:
+                        break
+                    after[space] = texts.owners[-1]
+                    yield texts
+
+    def _encoded(self, job: _Job) -> tuple[_Job, Vectors | None]:
+        if isinstance(job, Waiting):
+            return job, self._embedder.encode(job.space, job.values)
+        return job, self._embedder.encode(PICTURES, [pixels for _, pixels in job.pictures])
+
+    def _write_files(self, encoded: tuple[_Files, Vectors | None]) -> None:
+        batch, picture_vectors = encoded
+        written = [*batch.fresh, *batch.redescribed]
         with self._database.transaction() as connection:
             metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
-            for path, (row, before) in continued.items():
+            for path, (row, before) in batch.continued.items():
                 images.continue_row(connection, before.id, path, row.modified_at)
-            news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
+            news = [images.mark_unopened(connection, item.path, item.error) for item in batch.unopened]
             ids = images.write(
                 connection,
                 [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
             )
             if picture_vectors is not None:
-                vectors.write(connection, SPACES["clip_h"], [ids[i] for i, _ in pictures], picture_vectors)
-                self._embedded["clip_h"] += len(pictures)
-            if continued or fresh or any(news):
+                self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
+            if batch.continued or batch.fresh or any(news):
                 revision.bump(connection)
-        self._counts.update("changed" if item.path in known else "new" for item in fresh)
-        for path, (_, before) in continued.items():
+        self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
+        redescribed = {item.path for item in batch.redescribed}
+        for path, (_, before) in batch.continued.items():
             self._counts["moved" if path != before.path else "changed" if path in redescribed else "unchanged"] += 1
-        self._failed += unopened
-        self._failed += [FailedFile(item.path, item.row.error) for item in fresh if item.row.error is not None]
+        self._failed += batch.unopened
+        self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
 
-    def _embed_pending(self, readers: ThreadPoolExecutor, space: Space) -> None:
-        """Fill a space: the texts of this run, and whatever earlier runs left."""
+    def _embed_pending(self, space: Space) -> None:
+        """Fill a space: what is left of the texts of this run, and whatever earlier runs left."""
         with self._database.transaction() as connection:
             total = vectors.count_pending(connection, space)
-        done = last = 0
-        while done < total and self._is_usable(space):
+        if total == 0:
+            return
+        encode = self._clock.timed("encode", self._encoded)
+        waiting = self._embedder.waiting(space, 0, TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH)
+        if space.of == "image":
+            waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
+        done = 0
+        for job, made in ahead(self._encoder, encode, waiting, BATCHES_AHEAD):
+            assert isinstance(job, Waiting)
+            self._write_vectors(job, made)
+            done += len(job.owners)
+            self._progress(Progress(space.name, done, total, stages=self._clock.shares()))
+
+    def _decoded(self, waiting: Waiting) -> Waiting:
+        """With pixels in place of paths; without files that are gone or damaged by now."""
+        read = self._clock.timed("read", _pixels_again, self._reader_count)
+        pixels = list(self._readers.map(read, waiting.values))
+        there = [i for i, picture in enumerate(pixels) if picture is not None]
+        return Waiting(waiting.space, [waiting.owners[i] for i in there], [pixels[i] for i in there])
+
+    def _write_vectors(self, job: Waiting, made: Vectors | None) -> None:
+        if made is not None:
             with self._database.transaction() as connection:
-                limit = TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH
-                owners = vectors.pending(connection, space, last, limit)
-            if not owners:
-                break
-            inputs: list[tuple[int, Any]] = list(owners)
-            if space.of == "image":
-                decoded = ahead(readers, _pixels_again, [path for _, path in owners])
-                inputs = [(id, pixels) for (id, _), pixels in zip(owners, decoded, strict=True) if pixels is not None]
-            embedded = self._encode(space, [value for _, value in inputs])
-            if embedded is not None:
-                with self._database.transaction() as connection:
-                    vectors.write(connection, space, [id for id, _ in inputs], embedded)
-                    revision.bump(connection)
-                self._embedded[space.name] += len(inputs)
-            last = owners[-1][0]
-            done += len(owners)
-            self._progress(Progress(space.name, done, total))
+                self._embedder.write(connection, job.space, job.owners, made)
+                revision.bump(connection)
 
     def _keep_conditionings(self, paths: Sequence[str]) -> int:
         if self._keep is None:
@@ -202,36 +280,8 @@ class Indexer:
         try:
             return keep_conditionings(self._database, self._encoders, self._keep, paths, self._progress)
         except (ConditioningError, EncoderError) as error:
-            self._refused["conditioning"] = str(error)
+            self._embedder.refused["conditioning"] = str(error)
             return 0
-
-    def _encode(self, space: Space, inputs: Sequence[Any]) -> vectors.Vectors | None:
-        """The inputs' vectors; None where there are no inputs, or where the space is left out with its reason kept."""
-        if not inputs or not self._is_usable(space):
-            return None
-        try:
-            if space.of == "text":
-                return self._encoders.text(space.name).encode(inputs)
-            return self._encoders.image(space.name).encode(np.stack(inputs))
-        except EncoderError as error:
-            self._refused[space.name] = str(error)
-        return None
-
-    def _is_usable(self, space: Space) -> bool:
-        """Whether the space has an encoder that it may be written with. The first question loads it."""
-        if space.name in self._skipped or space.name in self._refused:
-            return False
-        if space.name in self._usable:
-            return True
-        try:
-            self._encoders.adopt(space.name)
-        except WeightsMissing as error:
-            self._skipped[space.name] = str(error)
-        except EncoderError as error:
-            self._refused[space.name] = str(error)
-        else:
-            self._usable.add(space.name)
-        return space.name in self._usable
 
 
 def _pixels_again(path: str) -> Pixels | None:

@@ -15,7 +15,7 @@ from ..records import FailedFile, MetadataText, Progress
 from .read import read_bytes
 from .scan import FoundFile, find_file
 from .sidecars import FolderSidecars, read_sidecars
-from .threads import ahead
+from .stages import FILES_AHEAD, ahead
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
@@ -79,7 +79,7 @@ class Rereader:
         """The rows whose metadata is not kept, from their files; it is kept from now on."""
         found: list[tuple[StoredFile, Texts]] = []
         lacking = [(file, find_file(file.path, self._folders)) for file in files if file.metadata_id is None]
-        for (file, _), texts in zip(lacking, ahead(readers, _texts_of, lacking), strict=True):
+        for (file, _), texts in zip(lacking, ahead(readers, _texts_of, lacking, FILES_AHEAD), strict=True):
             if isinstance(texts, FailedFile):
                 self.unread.append(texts)
             else:
