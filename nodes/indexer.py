@@ -138,7 +138,7 @@ class DiffusionToolkitIndexer(io.ComfyNode):
 
 
 def report_text(report: IndexReport) -> str:
-    lines = [report.summary()]
+    lines = [report.summary(), *filter(None, [report.pace()])]
     for space, count in report.embedded.items():
         reason = report.refused.get(space) or report.skipped.get(space)
         lines.append(f"{space}: {count} embedded, {report.pending[space]} pending{f'. {reason}' if reason else ''}")

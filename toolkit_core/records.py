@@ -218,6 +218,22 @@ class IndexReport:
             f"{len(self.failed)} failed in {self.seconds:.1f} s"
         )
 
+    def pace(self) -> str | None:
+        """Which stage was the slowest, in one line; None where nothing was read or embedded."""
+        if not (self.new or self.changed or any(self.embedded.values())):
+            return None
+        stage, share = next(iter(self.stages.items()))
+        return f"The slowest stage was {STAGES[stage]}, at work {share:.0%} of the time."
+
+
+STAGES = {
+    "scan": "looking for files",
+    "read": "reading and decoding files",
+    "match": "comparing files with the library",
+    "encode": "the encoders",
+    "write": "writing to the database",
+}
+
 
 @dataclass(frozen=True)
 class RereadReport:

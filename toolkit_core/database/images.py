@@ -76,10 +76,14 @@ def rows_with_content(connection: Connection, hashes: Sequence[bytes]) -> dict[b
     return found
 
 
-def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
-    """Those of the paths that have a row."""
-    rows = connection.execute("SELECT path FROM image_file WHERE path = ANY(%s)", [[stored_path(p) for p in paths]])
-    return {disk_path(path) for (path,) in rows}
+def files_at(connection: Connection, paths: Sequence[str]) -> dict[str, KnownFile]:
+    """The rows of those of the paths that have one, by path."""
+    rows = connection.execute(
+        "SELECT id, path, file_size, modified_at, sidecars FROM image_file WHERE path = ANY(%s)",
+        [[stored_path(path) for path in paths]],
+    )
+    known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows)
+    return {file.path: file for file in known}
 
 
 def continue_row(connection: Connection, id: int, path: str, modified_at: datetime) -> None:

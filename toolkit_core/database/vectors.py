@@ -51,6 +51,13 @@ def pending(connection: Connection, space: Space, after: int, limit: int) -> lis
     return [(id, value if space.of == "text" else disk_path(value)) for id, value in rows]
 
 
+def present(connection: Connection, space: Space, owners: Sequence[int]) -> set[int]:
+    """Those of some owners that have a vector."""
+    statement = sql.SQL("SELECT {owner} FROM {table} WHERE {owner} = ANY(%s)")
+    rows = connection.execute(statement.format(owner=owner(space), table=table(space)), [list(owners)])
+    return {id for (id,) in rows}
+
+
 def count_pending(connection: Connection, space: Space) -> int:
     """How many texts, or images, have no vector in a space."""
     query = PENDING_TEXTS if space.of == "text" else PENDING_IMAGES

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..database import Connection, Database, vectors
+from ..database import Connection, Database, revision, vectors
+from ..database.claims import Worker
 from ..database.vectors import Vectors
 from ..errors import EncoderError, WeightsMissing
 from ..space_encoders import SpaceEncoders
@@ -21,11 +22,16 @@ TEXTS_A_BATCH = 256
 
 @dataclass(frozen=True)
 class Waiting:
-    """Owners that have no vector in a space, and what it is made of: texts, the paths of files, or their pixels."""
+    """Owners that have no vector in a space, and what it is made of: texts, the paths of files, or their pixels.
+
+    claimed: by this worker, the owners among them. elsewhere: how many more there were that another one has claimed.
+    """
 
     space: Space
     owners: Sequence[int]
     values: Sequence[Any]
+    claimed: Collection[int]
+    elsewhere: int
 
 
 class Embedder:
@@ -34,12 +40,13 @@ class Embedder:
     embedded: vectors written, by space. skipped, refused: see `IndexReport`.
     """
 
-    def __init__(self, database: Database, encoders: SpaceEncoders) -> None:
+    def __init__(self, database: Database, encoders: SpaceEncoders, worker: Worker) -> None:
         self.embedded: Counter[str] = Counter()
         self.skipped: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self._database = database
         self._encoders = encoders
+        self._worker = worker
         self._usable: set[str] = set()
 
     def encode(self, space: Space, inputs: Sequence[Any]) -> Vectors | None:
@@ -58,16 +65,29 @@ class Embedder:
         vectors.write(connection, space, owners, made)
         self.embedded[space.name] += len(owners)
 
+    def finish(self, waiting: Waiting, made: Vectors | None) -> None:
+        """Write what waited, where it could be encoded, and give up the claim."""
+        with self._database.transaction() as connection:
+            if made is not None:
+                self.write(connection, waiting.space, waiting.owners, made)
+                revision.bump(connection)
+            self._worker.release(connection, waiting.space.name, list(waiting.claimed))
+
     def waiting(self, space: Space, after: int, batch: int) -> Iterator[Waiting]:
-        """What waits in a space behind an owner, in batches, as long as the space can be used."""
+        """What waits in a space behind an owner and no other worker has claimed, in batches, claimed by this one.
+
+        A batch is empty where others have claimed all of it. Ends where the space cannot be used.
+        """
         while self.is_usable(space):
             with self._database.transaction() as connection:
-                found = vectors.pending(connection, space, after, batch)
+                found = dict(vectors.pending(connection, space, after, batch))
+                claimed = self._worker.claim(connection, space.name, list(found))
+                # Another worker may have written some, and given them up, since they were looked up.
+                owners = sorted(claimed - vectors.present(connection, space, list(claimed)))
             if not found:
                 return
-            owners, values = zip(*found, strict=True)
-            yield Waiting(space, owners, values)
-            after = owners[-1]
+            yield Waiting(space, owners, [found[id] for id in owners], claimed, len(found) - len(claimed))
+            after = max(found)
 
     def is_usable(self, space: Space) -> bool:
         """Whether the space has an encoder that it may be written with. The first question loads it."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..conditioning import ConditioningEncoder
 from ..database import Database, images, raw_metadata, revision, vectors
+from ..database.claims import FILE, file_key, worker
 from ..database.images import ImageRow, KnownFile
 from ..database.segments import seal
 from ..database.vectors import Vectors
@@ -43,6 +44,8 @@ ProgressCallback = Callable[[Progress], None]
 FILES_A_BATCH = 32
 # Batches that are matched, and encoded, before the next stage takes them.
 BATCHES_AHEAD = 2
+# Between looks at what other workers have claimed.
+WAITING_SECONDS = 1.0
 PICTURES = SPACES["clip_h"]
 
 
@@ -100,11 +103,12 @@ class Indexer:
         self._encoders = encoders
         self._progress = progress or (lambda _: None)
         self._clock = StageClock()
-        self._embedder = Embedder(database, encoders)
         self._counts: Counter[str] = Counter()
         self._failed: list[FailedFile] = []
         # Rows that a batch which is not written yet goes on.
         self._taken: set[int] = set()
+        # Files that another worker has claimed.
+        self._elsewhere: list[FoundFile] = []
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
@@ -117,9 +121,12 @@ class Indexer:
                 stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
                 for name, count in (("read", self._reader_count), ("match", 1), ("encode", 1))
             )
-            self._read(waiting)
+            self._worker = stack.enter_context(worker(self._database))
+            self._embedder = Embedder(self._database, self._encoders, self._worker)
+            self._read_all(waiting)
             for space in SPACES.values():
-                self._embed_pending(space)
+                self._embed_all_pending(space)
+        stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
         sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
         with self._database.transaction() as connection:
@@ -136,7 +143,7 @@ class Indexer:
             refused=self._embedder.refused,
             kept_conditionings=kept,
             sealed=tuple(sealed),
-            stages=self._clock.shares(),
+            stages=stages,
             seconds=time.monotonic() - started,
         )
 
@@ -151,9 +158,7 @@ class Indexer:
             if isinstance(found, FailedFile):
                 self._failed.append(found)
                 continue
-            row = known.get(found.path)
-            now = (found.file_size, found.modified_at, stamp(found.sidecars))
-            if row is not None and (row.file_size, row.modified_at, row.sidecars) == now and not self._reindex:
+            if self._is_known(found, known.get(found.path)):
                 self._counts["unchanged"] += 1
             else:
                 changed.append(found)
@@ -161,19 +166,50 @@ class Indexer:
                 self._progress(Progress("scan", number, None, found.path))
         return changed
 
+    def _is_known(self, found: FoundFile, row: KnownFile | None) -> bool:
+        """Whether a file is as its row says, and need not be read."""
+        now = (found.file_size, found.modified_at, stamp(found.sidecars))
+        return row is not None and (row.file_size, row.modified_at, row.sidecars) == now and not self._reindex
+
+    def _read_all(self, changed: Sequence[FoundFile]) -> None:
+        """Read what no other worker has claimed, then whatever others claimed and did not finish."""
+        while changed:
+            self._elsewhere = []
+            self._read(changed)
+            if len(self._elsewhere) == len(changed):
+                self._wait(len(changed))
+            changed = self._elsewhere
+
+    def _wait(self, items: int) -> None:
+        """Give other workers time for what they have claimed."""
+        self._progress(Progress("wait", 0, items))
+        time.sleep(WAITING_SECONDS)
+
+    def _claimed(self, changed: Sequence[FoundFile]) -> Iterator[FoundFile]:
+        """The files that this worker has claimed, and that nobody has read since they were found to be changed."""
+        for batch in batches(changed, FILES_A_BATCH):
+            keys = {found.path: file_key(found.path) for found in batch}
+            with self._database.transaction() as connection:
+                mine = self._worker.claim(connection, FILE, list(keys.values()))
+                rows = images.files_at(connection, list(keys))
+                read = {found.path for found in batch if self._is_known(found, rows.get(found.path))}
+                self._worker.release(connection, FILE, [keys[path] for path in read])
+            self._counts["unchanged"] += len(read)
+            unread = [found for found in batch if found.path not in read]
+            self._elsewhere += [found for found in unread if keys[found.path] not in mine]
+            yield from (found for found in unread if keys[found.path] in mine)
+
     def _read(self, changed: Sequence[FoundFile]) -> None:
-        if not changed:
-            return
         read = self._clock.timed("read", partial(read_file, node_types=self._node_types()), self._reader_count)
         match = self._clock.timed("match", self._matched)
         encode = self._clock.timed("encode", self._encoded)
         write = self._clock.timed("write", self._write_files)
-        files = batches(ahead(self._readers, read, changed, FILES_AHEAD), FILES_A_BATCH)
+        files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), FILES_A_BATCH)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
         for job, made in ahead(self._encoder, encode, jobs, BATCHES_AHEAD):
             if isinstance(job, Waiting):
-                self._write_vectors(job, made)
+                self._embedder.finish(job, made)
                 continue
             write((job, made))
             done += len(job.unopened) + len(job.fresh) + len(job.continued)
@@ -183,7 +219,7 @@ class Indexer:
     def _matched(self, batch: Sequence[ReadFile | FailedFile]) -> _Files:
         read = [item for item in batch if isinstance(item, ReadFile)]
         with self._database.transaction() as connection:
-            known = images.known_paths(connection, [item.path for item in read])
+            known = images.files_at(connection, [item.path for item in read])
             # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
             continued = continued_rows(connection, rows, known, self._taken)
@@ -199,7 +235,7 @@ class Indexer:
         )
 
     def _with_texts(self, files: Iterator[_Files]) -> Iterator[_Job]:
-        """The batches of files, and between them full batches of the texts that were written meanwhile."""
+        """The batches of files, and between them batches of the texts that were written meanwhile."""
         after = dict.fromkeys(TEXT_SPACES, 0)
         seen = 0
         for batch in files:
@@ -209,9 +245,8 @@ class Indexer:
                 continue
             seen = 0
             for space in TEXT_SPACES:
-                for texts in self._embedder.waiting(space, after[space], TEXTS_A_BATCH):
-                    if len(texts.owners) < TEXTS_A_BATCH:
-                        break
+                texts = next(self._embedder.waiting(space, after[space], TEXTS_A_BATCH), None)
+                if texts is not None and texts.owners:
                     after[space] = texts.owners[-1]
                     yield texts
 
@@ -237,6 +272,8 @@ class Indexer:
                 self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
             if batch.continued or batch.fresh or any(news):
                 revision.bump(connection)
+            paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
+            self._worker.release(connection, FILE, [file_key(path) for path in paths])
         self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
         redescribed = {item.path for item in batch.redescribed}
         for path, (_, before) in batch.continued.items():
@@ -244,35 +281,36 @@ class Indexer:
         self._failed += batch.unopened
         self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
 
-    def _embed_pending(self, space: Space) -> None:
-        """Fill a space: what is left of the texts of this run, and whatever earlier runs left."""
-        with self._database.transaction() as connection:
-            total = vectors.count_pending(connection, space)
-        if total == 0:
-            return
+    def _embed_all_pending(self, space: Space) -> None:
+        """Fill a space: what is left of the texts of this run, and whatever earlier runs, or other workers, left."""
+        while True:
+            with self._database.transaction() as connection:
+                total = vectors.count_pending(connection, space)
+            if total == 0 or self._embed_pending(space, total) == 0:
+                return
+            self._wait(total)
+
+    def _embed_pending(self, space: Space, total: int) -> int:
+        """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
         encode = self._clock.timed("encode", self._encoded)
         waiting = self._embedder.waiting(space, 0, TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH)
         if space.of == "image":
             waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
-        done = 0
+        done = elsewhere = 0
         for job, made in ahead(self._encoder, encode, waiting, BATCHES_AHEAD):
             assert isinstance(job, Waiting)
-            self._write_vectors(job, made)
+            self._embedder.finish(job, made)
             done += len(job.owners)
+            elsewhere += job.elsewhere
             self._progress(Progress(space.name, done, total, stages=self._clock.shares()))
+        return elsewhere if self._embedder.is_usable(space) else 0
 
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
         read = self._clock.timed("read", _pixels_again, self._reader_count)
         pixels = list(self._readers.map(read, waiting.values))
         there = [i for i, picture in enumerate(pixels) if picture is not None]
-        return Waiting(waiting.space, [waiting.owners[i] for i in there], [pixels[i] for i in there])
-
-    def _write_vectors(self, job: Waiting, made: Vectors | None) -> None:
-        if made is not None:
-            with self._database.transaction() as connection:
-                self._embedder.write(connection, job.space, job.owners, made)
-                revision.bump(connection)
+        return replace(waiting, owners=[waiting.owners[i] for i in there], values=[pixels[i] for i in there])
 
     def _keep_conditionings(self, paths: Sequence[str]) -> int:
         if self._keep is None:

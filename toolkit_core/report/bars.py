@@ -24,7 +24,8 @@ from ..records import Progress
 def progress_bars(console: Console) -> Iterator[Callable[[Progress], None]]:
     """One bar a stage while the block runs; the block is given the callback that moves them."""
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ProgressBars(*columns, console=console, transient=True) as bars:
+    more = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[stages]}", style="dim"))
+    with ProgressBars(*columns, *more, console=console, transient=True) as bars:
         yield _Tasks(bars, lambda progress: progress.stage)
 
 
@@ -47,5 +48,8 @@ class _Tasks:
     def __call__(self, progress: Progress) -> None:
         name = self._name(progress)
         if name not in self._ids:
-            self._ids[name] = self._bars.add_task(name, total=progress.total)
-        self._bars.update(self._ids[name], completed=progress.done, total=progress.total)
+            self._ids[name] = self._bars.add_task(name, total=progress.total, rate="", stages="")
+        task = self._bars.tasks[self._ids[name]]
+        rate = f"{task.speed:,.1f}/s" if task.speed else ""
+        stages = " ".join(f"{stage} {share:.0%}" for stage, share in progress.stages.items() if share >= 0.01)
+        self._bars.update(task.id, completed=progress.done, total=progress.total, rate=rate, stages=stages)

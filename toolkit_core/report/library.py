@@ -22,6 +22,8 @@ MOST_FAILURES_SHOWN = 20
 
 def print_index_report(console: Console, report: IndexReport) -> None:
     console.print(report.summary())
+    if pace := report.pace():
+        console.print(pace)
     _print_spaces(console, report)
     _print_failures(console, report.failed)
 

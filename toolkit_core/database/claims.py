@@ -1,0 +1,86 @@
+"""Sharing the work of one library among processes, on any machine: what one has claimed, the others leave alone.
+
+A worker lives as long as its connection holds a lock, so what a killed process claimed is free at once; and as long as
+it is heard of, so what a hanging one claimed is free after a while. No clock but the server's counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ..errors import DatabaseError
+from .database import Connection, Database
+
+logger = logging.getLogger(__name__)
+
+FILE = "file"
+# Of silence, after which a worker has lost its claims. It is heard of with each batch that it claims.
+LEASE_SECONDS = 300
+
+
+@contextmanager
+def worker(database: Database) -> Iterator[Worker]:
+    """A worker with no claims yet; whatever it has claimed in the end is free again. Holds one connection."""
+    with database.autocommit() as connection:
+        connection.execute(
+            "DELETE FROM indexing_worker WHERE seen_at < clock_timestamp() - make_interval(secs => %s)",
+            [LEASE_SECONDS],
+        )
+        row = connection.execute("INSERT INTO indexing_worker DEFAULT VALUES RETURNING id").fetchone()
+        assert row is not None
+        [id] = row
+        connection.execute("SELECT pg_advisory_lock(hashtext(current_schema() || ' worker'), %s)", [id])
+        try:
+            yield Worker(id)
+        finally:
+            try:
+                with database.transaction() as other:
+                    other.execute("DELETE FROM indexing_worker WHERE id = %s", [id])
+                connection.execute("SELECT pg_advisory_unlock(hashtext(current_schema() || ' worker'), %s)", [id])
+            except DatabaseError as error:
+                # The server is gone, and the lock with it.
+                logger.debug("A worker could not sign off: %s", error)
+
+
+class Worker:
+    """One process's hold on work. Its methods are called in a transaction, with which they come about or do not."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+    def claim(self, connection: Connection, kind: str, keys: Sequence[int]) -> set[int]:
+        """Take on what no living worker has. Returns the keys that are this worker's now."""
+        connection.execute(
+            "INSERT INTO indexing_worker (id) OVERRIDING SYSTEM VALUE VALUES (%s)"
+            " ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()",
+            [self.id],
+        )
+        rows = connection.execute(
+            "WITH living AS MATERIALIZED (SELECT w.id FROM indexing_worker w JOIN pg_locks l ON l.objid = w.id::oid"
+            "  WHERE l.locktype = 'advisory' AND l.granted"
+            "  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            "  AND l.classid = (hashtext(current_schema() || ' worker')::bigint & 4294967295)::oid"
+            "  AND w.seen_at > clock_timestamp() - make_interval(secs => %(lease)s))"
+            " INSERT INTO indexing_claim AS c (kind, key, worker_id)"
+            " SELECT %(kind)s, key, %(worker)s FROM unnest(%(keys)s::bigint[]) AS key ORDER BY key"
+            " ON CONFLICT (kind, key) DO UPDATE SET worker_id = excluded.worker_id"
+            " WHERE c.worker_id = excluded.worker_id OR c.worker_id NOT IN (SELECT id FROM living)"
+            " RETURNING key",
+            {"kind": kind, "worker": self.id, "keys": sorted(set(keys)), "lease": LEASE_SECONDS},
+        )
+        return {key for (key,) in rows}
+
+    def release(self, connection: Connection, kind: str, keys: Sequence[int]) -> None:
+        """Give up what is done, or cannot be done."""
+        connection.execute(
+            "DELETE FROM indexing_claim WHERE kind = %s AND key = ANY(%s) AND worker_id = %s",
+            [kind, list(keys), self.id],
+        )
+
+
+def file_key(path: str) -> int:
+    """What stands for a path among the keys of claims."""
+    return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8], "big", signed=True)
