@@ -90,7 +90,8 @@ def similarities(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The cosine similarities to one vector of those of some images that have the embedding, in no order."""
     parameters = {"vector_near": HalfVector(part.vector), "ids": ids.tolist()}
-    rows = connection.execute(_similarities_statement(part.embedding), parameters, prepare=True, binary=True)
+    # Planned anew each time: how many rows are open decides the plan.
+    rows = connection.execute(_similarities_statement(part.embedding), parameters, prepare=False, binary=True)
     return _columns(rows.fetchall())
 
 
@@ -283,10 +284,13 @@ _SCANNED: LiteralString = (
     " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT {depth})"
 )
 _OPEN: LiteralString = _SCANNED.replace("{part}", "{open}")
+# The query's signs are a subquery's, to be made once and not for every row. So is each candidate's distance: a join
+# would stay planned for the size that the table had at first.
 _OPEN_SKETCHED: LiteralString = (
-    "(SELECT o.{owner} AS owner, o.embedding <=> {vector} AS distance FROM (SELECT v.{owner} FROM {sketch} v{fulfils}"
-    " ORDER BY v.bits <~> binary_quantize({vector})::bit({width}) LIMIT {sketched}) s JOIN {open} o USING ({owner})"
-    " ORDER BY distance LIMIT {depth})"
+    "(SELECT * FROM (SELECT s.{owner} AS owner,"
+    " (SELECT o.embedding <=> {vector} FROM {open} o WHERE o.{owner} = s.{owner}) AS distance FROM"
+    " (SELECT v.{owner} FROM {sketch} v{fulfils} ORDER BY v.bits <~> (SELECT binary_quantize({vector})::bit({width}))"
+    " LIMIT {sketched}) s) compared WHERE distance IS NOT NULL ORDER BY distance LIMIT {depth})"
 )
 _BY_INDEX: LiteralString = (
     "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"

@@ -44,7 +44,7 @@ def ranked(
         parameters[f"vector_{name}"] = HalfVector(part.vector)
         parameters[f"weight_{name}"] = part.weight
         parameters[f"threshold_{name}"] = part.threshold
-    rows = connection.execute(statement, parameters, prepare=ids is not None)
+    rows = connection.execute(statement, parameters, prepare=False)
     return [
         SearchHit(id, disk_path(path), score, dict(zip(parts, scores, strict=True)), prompt, date, favorite, rating)
         for id, path, prompt, date, favorite, rating, score, *scores in rows
@@ -53,7 +53,7 @@ def ranked(
 
 @lru_cache(256)
 def _statement_of_ids(parts: tuple[tuple[str, Embedding, bool], ...]) -> bytes:
-    """Written once for some parts, as writing and planning it take as long as running it."""
+    """Written once for some parts, as writing it takes as long as running it."""
     return _statement(parts, None, of_ids=True).as_bytes(None)
 
 
