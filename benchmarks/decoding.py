@@ -7,10 +7,10 @@ PICTURES is a folder of pictures (default: ../shared/corpus beside the repositor
 (quality 95, also enlarged to 4096 x 4096) and as WebP (quality 90). Prints Markdown tables.
 
 "Pillow" is the plain way: open, convert to RGB, resize (bicubic) to a shortest side of 224, crop. The others decode
-into an array that Pillow resizes the same way; "toolkit" is `toolkit_core.encoders.pixels.decode`. What is not installed
-is left out: opencv-python-headless, imagecodecs, av and kornia-rs are no requirements of the project. In each round
-every decoder has its turn, on files in memory; figures are medians over the rounds. The deviation is the mean difference
-of 8-bit pixels from Pillow's.
+into an array that Pillow resizes the same way; "toolkit" is `toolkit_core.encoders.pixels.decode`. What is not
+installed is left out: opencv-python-headless, imagecodecs, av and kornia-rs are no requirements of the project. In each
+round every decoder has its turn, on files in memory; figures are medians over the rounds. The deviation is the mean
+difference of 8-bit pixels from Pillow's.
 
 The second table is of one thread and files that lie in the page cache. The last compares the indexer's `read_file`
 (hash, metadata and pixels) in threads with a Pillow loop that does no more than decode, and with the same loop in as
