@@ -36,6 +36,8 @@ _RARE_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT", b"tRNS", b"eXIf"})
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _RARE_TEXTS = (b"XML:com.adobe.xmp\0", b"Raw profile type ")
 _XMP_ORIENTATION = b"tiff:Orientation"
+# Rows from top to bottom, none of them kept; an error for whatever the format's own library warns of.
+_STRICTLY = {"access": "sequential", "fail_on": "warning"}
 
 
 class Size(NamedTuple):
@@ -53,13 +55,20 @@ def decode_common(data: bytes, most_pixels: int) -> tuple[Size, Pixels] | None:
     if vips is None:
         return None
     try:
-        size = _common_png(data) if is_png(data) else _common_jpeg(vips, data)
-        if size is None or min(size) <= CLIP_SIZE or size.width * size.height > most_pixels:
-            return None
-        return size, _clip_pixels(vips, _opened(vips, data, _shrink(size)), size)
+        if is_png(data):
+            return _decode_png(vips, data, most_pixels)
+        if data.startswith(_JPEG_SIGNATURE) and _XMP_ORIENTATION not in data:
+            return _decode_jpeg(vips, data, most_pixels)
     except vips.Error as error:
         _log.debug("libvips does not decode a picture, Pillow may: %s", error)
+    return None
+
+
+def _decode_png(vips: ModuleType, data: bytes, most_pixels: int) -> tuple[Size, Pixels] | None:
+    size = _common_png(data)
+    if size is None or not _is_within(size, most_pixels):
         return None
+    return size, _clip_pixels(vips, vips.Image.pngload_buffer(data, **_STRICTLY), size)
 
 
 def _common_png(data: bytes) -> Size | None:
@@ -80,20 +89,22 @@ def _common_png(data: bytes) -> Size | None:
     return Size(width, height) if depth == 8 and colour in (_RGB, _RGB_WITH_ALPHA) and not interlaced else None
 
 
-def _common_jpeg(vips: ModuleType, data: bytes) -> Size | None:
-    """The size of a JPEG in colour, not CMYK, that is upright."""
-    if not data.startswith(_JPEG_SIGNATURE) or _XMP_ORIENTATION in data:
+def _decode_jpeg(vips: ModuleType, data: bytes, most_pixels: int) -> tuple[Size, Pixels] | None:
+    """Of a JPEG in colour, not CMYK, that is upright."""
+    image = vips.Image.jpegload_buffer(data, **_STRICTLY)  # its header, so far
+    size = Size(image.width, image.height)
+    lies = image.get_typeof("orientation") and image.get("orientation") != 1
+    if image.interpretation != "srgb" or lies or not _is_within(size, most_pixels):
         return None
-    header = vips.Image.jpegload_buffer(data)
-    turned = header.get_typeof("orientation") and header.get("orientation") != 1
-    return Size(header.width, header.height) if header.interpretation == "srgb" and not turned else None
+    shrink = next((factor for factor in (8, 4, 2) if min(size) >= factor * MOST_SCALED * CLIP_SIZE), 1)
+    if shrink > 1:
+        image = vips.Image.jpegload_buffer(data, shrink=shrink, **_STRICTLY)
+    return size, _clip_pixels(vips, image, size)
 
 
-def _opened(vips: ModuleType, data: bytes, shrink: int) -> pyvips.Image:
-    options = {"access": "sequential", "fail_on": "warning"}
-    if is_png(data):
-        return vips.Image.pngload_buffer(data, **options)
-    return vips.Image.jpegload_buffer(data, shrink=shrink, **options)
+def _is_within(size: Size, most_pixels: int) -> bool:
+    """Whether there is something to shrink, and not too much of it."""
+    return min(size) > CLIP_SIZE and size.width * size.height <= most_pixels
 
 
 def _clip_pixels(vips: ModuleType, image: pyvips.Image, size: Size) -> Pixels:
@@ -108,11 +119,6 @@ def _clip_pixels(vips: ModuleType, image: pyvips.Image, size: Size) -> Pixels:
     image = image.resize(crop.width / image.width, vscale=crop.height / image.height, kernel="cubic", gap=0.0)
     image = image.crop(crop.left, crop.top, CLIP_SIZE, CLIP_SIZE)
     return np.frombuffer(image.write_to_memory(), np.uint8).reshape(CLIP_SIZE, CLIP_SIZE, 3)
-
-
-def _shrink(size: Size) -> int:
-    """By how much a JPEG is scaled while it is decoded: 1, 2, 4 or 8."""
-    return next((factor for factor in (8, 4, 2) if min(size) >= factor * MOST_SCALED * CLIP_SIZE), 1)
 
 
 @cache
