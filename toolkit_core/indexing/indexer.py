@@ -23,15 +23,15 @@ from ..database.claims import FILE, file_key, worker
 from ..database.images import ImageRow, KnownFile
 from ..database.segments import seal
 from ..database.vectors import Vectors
-from ..encoders.pixels import Pixels, decode
-from ..errors import ConditioningError, EncoderError, ImageError
+from ..encoders.pixels import Pixels
+from ..errors import ConditioningError, EncoderError
 from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .continued import continued_rows
 from .embedder import TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting
 from .keep import keep_conditionings
-from .read import ReadFile, read_file
+from .read import ReadFile, read_file, read_pixels
 from .scan import FoundFile, resolve, scan
 from .sidecars import stamp
 from .stages import FILES_AHEAD, StageClock, ahead, batches
@@ -307,7 +307,7 @@ class Indexer:
 
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
-        read = self._clock.timed("read", _pixels_again, self._reader_count)
+        read = self._clock.timed("read", read_pixels, self._reader_count)
         pixels = list(self._readers.map(read, waiting.values))
         there = [i for i, picture in enumerate(pixels) if picture is not None]
         return replace(waiting, owners=[waiting.owners[i] for i in there], values=[pixels[i] for i in there])
@@ -320,11 +320,3 @@ class Indexer:
         except (ConditioningError, EncoderError) as error:
             self._embedder.refused["conditioning"] = str(error)
             return 0
-
-
-def _pixels_again(path: str) -> Pixels | None:
-    """The pixels of a file that has a row but no vector; None where it is gone or damaged by now."""
-    try:
-        return decode(Path(path).read_bytes()).pixels
-    except (OSError, ImageError):
-        return None
