@@ -139,6 +139,7 @@ class Library:
             index=self.settings.index,
             pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
+            devices=self.settings.device_count,
         )
         return indexer.run(paths)
 
@@ -196,7 +197,14 @@ class Library:
         encoder = self._make_encoder(space)
         encoder.load()
         try:
-            made = reembed_space(self.database, chosen, encoder, self.settings.index, progress or (lambda _: None))
+            made = reembed_space(
+                self.database,
+                chosen,
+                encoder,
+                self.settings.index,
+                progress or (lambda _: None),
+                self.settings.device_count,
+            )
         finally:
             encoder.unload()
         self._encoders.forget(space)

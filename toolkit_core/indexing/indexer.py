@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[[Progress], None]
 
 FILES_A_BATCH = 32
-# Batches that are matched, and encoded, before the next stage takes them.
+# Batches that are matched, or decoded, before an encoder takes them.
 BATCHES_AHEAD = 2
 # Between looks at what other workers have claimed.
 WAITING_SECONDS = 1.0
@@ -91,8 +91,13 @@ class Indexer:
         index: IndexKind = "hnsw",
         pair_index: bool = False,
         node_types: Callable[[], NodeTypes | None] = lambda: None,
+        devices: int = 1,
     ) -> None:
-        """See `Library.index`. index, pair_index: see `Settings`. node_types: asked once there is a file to read."""
+        """See `Library.index`. index, pair_index: see `Settings`. node_types: asked once there is a file to read.
+
+        devices: how many batches may be encoded side by side.
+        """
+        self._devices = devices
         self._index: IndexKind = index
         self._pair_index = pair_index
         self._recursive = recursive
@@ -119,7 +124,7 @@ class Indexer:
             self._reader_count = os.cpu_count() or 1
             self._readers, self._matcher, self._encoder = (
                 stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
-                for name, count in (("read", self._reader_count), ("match", 1), ("encode", 1))
+                for name, count in (("read", self._reader_count), ("match", 1), ("encode", self._devices))
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
@@ -202,12 +207,12 @@ class Indexer:
     def _read(self, changed: Sequence[FoundFile]) -> None:
         read = self._clock.timed("read", partial(read_file, node_types=self._node_types()), self._reader_count)
         match = self._clock.timed("match", self._matched)
-        encode = self._clock.timed("encode", self._encoded)
+        encode = self._clock.timed("encode", self._encoded, self._devices)
         write = self._clock.timed("write", self._write_files)
         files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), FILES_A_BATCH)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
-        for job, made in ahead(self._encoder, encode, jobs, BATCHES_AHEAD):
+        for job, made in ahead(self._encoder, encode, jobs, self._devices + 1):
             if isinstance(job, Waiting):
                 self._embedder.finish(job, made)
                 continue
@@ -292,12 +297,12 @@ class Indexer:
 
     def _embed_pending(self, space: Space, total: int) -> int:
         """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
-        encode = self._clock.timed("encode", self._encoded)
+        encode = self._clock.timed("encode", self._encoded, self._devices)
         waiting = self._embedder.waiting(space, 0, TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH)
         if space.of == "image":
             waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
         done = elsewhere = 0
-        for job, made in ahead(self._encoder, encode, waiting, BATCHES_AHEAD):
+        for job, made in ahead(self._encoder, encode, waiting, self._devices + 1):
             assert isinstance(job, Waiting)
             self._embedder.finish(job, made)
             done += len(job.owners)

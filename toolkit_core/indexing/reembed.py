@@ -24,7 +24,12 @@ _Batch: TypeAlias = "tuple[list[int], list[Any]]"
 
 
 def reembed_space(
-    database: Database, space: Space, encoder: Encoder, kind: IndexKind, progress: Callable[[Progress], None]
+    database: Database,
+    space: Space,
+    encoder: Encoder,
+    kind: IndexKind,
+    progress: Callable[[Progress], None],
+    devices: int = 1,
 ) -> int:
     """Make every vector of a space with an encoder, then let them take the old ones' place.
 
@@ -36,24 +41,26 @@ def reembed_space(
             begun, fresh = reembedding.probe(connection, space), encoder.probe()
             if begun is None or begun.shape != fresh.shape or not compare_probes(begun, fresh).same:
                 reembedding.begin(connection, space, encoder.name, fresh)
-        made = _fill(database, space, encoder, progress)
+        made = _fill(database, space, encoder, progress, devices)
         reembedding.switch(database, space, kind, progress)
     return made
 
 
-def _fill(database: Database, space: Space, encoder: Encoder, progress: Callable[[Progress], None]) -> int:
+def _fill(
+    database: Database, space: Space, encoder: Encoder, progress: Callable[[Progress], None], devices: int
+) -> int:
     with database.transaction() as connection:
         total = vectors.count_pending(connection, space, "next")
     made = looked_at = 0
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as readers,
         ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder,
-        ThreadPoolExecutor(1, thread_name_prefix="encode") as encoding,
+        ThreadPoolExecutor(devices, thread_name_prefix="encode") as encoding,
     ):
         batches = _lacking(database, space)
         if space.of == "image":
             batches = ahead(decoder, partial(_decoded, readers), batches, BATCHES_AHEAD)
-        for (owners, values), embedded in ahead(encoding, partial(_encoded, encoder), batches, BATCHES_AHEAD):
+        for (owners, values), embedded in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
             if owners:
                 with database.transaction() as connection:
                     reembedding.write(connection, space, owners, embedded)
