@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .segments import Segments
 
 LARGEST_EF_SEARCH = 1000
-# Rows that HNSW has to hold at once to find 99% of the nearest k: HELD_FOR_ONE * k ** BY_DEPTH at 100,000 rows, and more
+# Rows that HNSW has to hold at once to find 99% of the nearest k: HELD_FOR_ONE * k ** BY_DEPTH at 100,000 rows, more
 # in a larger table. Measured by benchmarks/search.
 HELD_FOR_ONE, BY_DEPTH, BY_ROWS = 14.3, 0.57, 0.336
 # Rows that a binary quantised index names for one that is wanted, and at least.
