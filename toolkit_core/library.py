@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .database import Database, curation, images, reembedding, rereading, revision, vectors
 from .database.segments import index_of, seal
-from .encoders.base import Encoder
+from .encoders.base import ImageEncoder, TextEncoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
 from .errors import ImageNotFound, SearchError
 from .metadata import READER_VERSION
@@ -465,7 +465,7 @@ class Library:
             self._node_types = NodeTypes.from_object_info(self._node_definitions())
         return self._node_types
 
-    def _make_encoder(self, space: str) -> Encoder:
+    def _make_encoder(self, space: str) -> TextEncoder | ImageEncoder:
         return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)
 
 

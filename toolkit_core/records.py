@@ -220,7 +220,7 @@ class IndexReport:
 
     def pace(self) -> str | None:
         """Which stage was the slowest, in one line; None where nothing was read or embedded."""
-        if not (self.new or self.changed or any(self.embedded.values())):
+        if not self.stages or not (self.new or self.changed or any(self.embedded.values())):
             return None
         stage, share = next(iter(self.stages.items()))
         return f"The slowest stage was {STAGES[stage]}, at work {share:.0%} of the time."

@@ -245,3 +245,20 @@ def test_vector_that_cannot_be_found_again_is_refused(database: Database) -> Non
             vectors.write(connection, SPACES["clip_h"], [id], np.full((1, 1024), value, np.float32))
     with pytest.raises(EncoderError, match="shape"), database.transaction() as connection:
         vectors.write(connection, SPACES["clip_h"], [id], np.ones((1, 768), np.float32))
+
+
+def test_connection_that_the_server_ends_is_told_and_replaced(database: Database) -> None:
+    with pytest.raises(DatabaseError, match="connection"), database.autocommit() as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with database.autocommit() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_lock_of_a_connection_that_ended_is_free(database: Database) -> None:
+    with pytest.raises(DatabaseError, match="connection"), database.alone("test") as ours:
+        with database.alone("test") as theirs:
+            assert (ours, theirs) == (True, False)
+        with database.transaction() as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    with database.alone("test") as ours:
+        assert ours

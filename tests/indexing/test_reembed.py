@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from toolkit_core.database import reembedding
 from toolkit_core.database.claims import worker
 from toolkit_core.errors import DatabaseError
-from toolkit_core.indexing import reembed as module
+from toolkit_core.indexing import embedder
 from toolkit_core.indexing.embedder import Embedder
 from toolkit_core.library import Library
 from toolkit_core.records import Progress
@@ -60,7 +60,7 @@ def stop_at(stage: str) -> Callable[[Progress], None]:
 
 @pytest.fixture
 def filled(library: Library, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    monkeypatch.setattr(module, "TEXTS_A_BATCH", 2)
+    monkeypatch.setattr(embedder, "TEXTS_A_BATCH", 2)
     for n in range(6):
         make_picture(f"{n}.png", f"prompt {n}")
     library.index([pictures])

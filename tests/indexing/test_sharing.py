@@ -153,7 +153,7 @@ def test_claims_of_a_killed_process_are_free_at_once(library: Library, home: Pat
 def test_copies_of_a_moved_file_do_not_take_the_same_row(
     library: Library, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexer, "FILES_A_BATCH", 1)
+    monkeypatch.setattr(indexer, "PICTURES_A_BATCH", 1)
     original = make_picture("a.png", "a fox")
     library.index([pictures])
     content = original.read_bytes()

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import psycopg
+
 from ..errors import DatabaseError
 from .database import Connection, Database
 
@@ -40,8 +42,8 @@ def worker(database: Database) -> Iterator[Worker]:
                 with database.transaction() as other:
                     other.execute("DELETE FROM indexing_worker WHERE id = %s", [id])
                 connection.execute("SELECT pg_advisory_unlock(hashtext(current_schema() || ' worker'), %s)", [id])
-            except DatabaseError as error:
-                # The server is gone, and the lock with it.
+            except (DatabaseError, psycopg.OperationalError) as error:
+                # The server is gone, or was while this worked, and the lock with it.
                 logger.debug("A worker could not sign off: %s", error)
 
 

@@ -108,7 +108,24 @@ class Database:
             try:
                 yield connection
             finally:
-                connection.autocommit = False
+                if not connection.closed:
+                    connection.autocommit = False
+
+    @contextmanager
+    def alone(self, purpose: str) -> Iterator[bool]:
+        """Whether this process is the only one in this library with a purpose; it stays so until the block's end.
+
+        The server lets go of a process that was killed. Raises DatabaseError.
+        """
+        lock = [f"diffusion_toolkit {self.schema} {purpose}"]
+        with self.autocommit() as connection:
+            row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone()
+            ours = row == (True,)
+            try:
+                yield ours
+            finally:
+                if ours and not connection.closed:
+                    connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
 
     def close(self) -> None:
         """Close the connections; the last user of an embedded server also stops it."""

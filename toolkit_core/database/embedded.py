@@ -265,8 +265,7 @@ def _create_database(conninfo: str) -> None:
 def _settings_for(data: Path) -> str:
     """Server settings by the machine's memory and cores. The rest of the machine belongs to ComfyUI.
 
-    A library whose pages are all kept is searched twice as fast as one whose pages come from the system's cache: they
-    get room by its size, up to a quarter of the memory.
+    What is stored gets room for its pages by its size, up to a quarter of the memory.
     """
     megabytes = psutil.virtual_memory().total // 2**20
     cores = psutil.cpu_count() or 1

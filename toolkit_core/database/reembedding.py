@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 from psycopg import sql
 
 from ..errors import DatabaseError
@@ -21,21 +20,10 @@ from .vectors import Vectors, halves, names
 @contextmanager
 def alone(database: Database, space: Space) -> Iterator[None]:
     """Keep other processes from making the same space again. Raises DatabaseError where one is at it."""
-    lock = [f"diffusion_toolkit {database.schema} reembed {space.name}"]
-    with database.autocommit() as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone()
-        if row != (True,):
+    with database.alone(f"reembed {space.name}") as ours:
+        if not ours:
             raise DatabaseError(f"Another process is making the {space.name} vectors again. Let it finish, or stop it.")
-        try:
-            yield
-        finally:
-            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
-
-
-def probe(connection: Connection, space: Space) -> Vectors | None:
-    """The probe of the weights that a space is made again with, float32, shape (rows, width); None where it is not."""
-    row = connection.execute("SELECT probe FROM next_encoder WHERE space = %s", [space.name]).fetchone()
-    return None if row is None else np.asarray(row[0], np.float32).reshape(-1, space.width)
+        yield
 
 
 def begin(connection: Connection, space: Space, name: str, probe: Vectors) -> None:
@@ -55,12 +43,8 @@ def abandon(connection: Connection, space: Space) -> bool:
 
 def under_way(connection: Connection) -> dict[str, Reembedding]:
     """What is being made again, by space."""
-    found = {}
-    for space, name in connection.execute("SELECT space, name FROM next_encoder ORDER BY space").fetchall():
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {next}").format(**names(SPACES[space]))).fetchone()
-        assert row is not None
-        found[space] = Reembedding(name, row[0])
-    return found
+    rows = connection.execute("SELECT space, name FROM next_encoder ORDER BY space").fetchall()
+    return {space: Reembedding(name, segments.count(connection, SPACES[space], "next")) for space, name in rows}
 
 
 def write(connection: Connection, space: Space, owners: Sequence[int], made: Vectors) -> None:
@@ -79,9 +63,7 @@ def switch(database: Database, space: Space, kind: IndexKind, progress: Progress
     What was written with the old weights meanwhile, and has no new vector, is pending then.
     """
     with database.transaction() as connection:
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {next}").format(**names(space))).fetchone()
-        assert row is not None
-        [rows] = row
+        rows = segments.count(connection, space, "next")
 
     def build(connection: Connection) -> None:
         if rows > ROWS_WORTH_AN_INDEX:

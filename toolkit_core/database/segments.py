@@ -11,9 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +23,7 @@ from ..spaces import SPACES, IndexKind, Space
 from . import pairs
 from .database import Connection, Database
 from .index_build import ProgressCallback, create_index, watched
-from .vectors import names, table
+from .vectors import Part, names, table
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -103,7 +102,7 @@ def index_of(connection: Connection, space: Space) -> SpaceIndex:
         [table(space, "sealed").as_string(), table(space, "open").as_string()],
     ).fetchone()
     assert size is not None
-    sealed, opened = _count(connection, space, "sealed"), _count(connection, space, "open")
+    sealed, opened = count(connection, space, "sealed"), count(connection, space, "open")
     return SpaceIndex(state.index, sealed, opened, size[0])
 
 
@@ -126,14 +125,14 @@ def seal(
     """
     report = progress or (lambda _: None)
     done: list[SealedSpace] = []
-    with _one_at_a_time(database) as ours:
+    with database.alone("seal") as ours:
         if not ours:
             return done
         for space in SPACES.values():
             started = time.monotonic()
             with database.transaction() as connection:
                 state = segments(connection, space)
-                opened = _count(connection, space, "open") if state.open_pages else 0
+                opened = count(connection, space, "open") if state.open_pages else 0
             # Counting a million rows takes seconds, and about how many there are is enough to know.
             sealed = state.sealed_pages * ROWS_A_PAGE
             whole = rebuild or state.index != kind or sealed == 0
@@ -153,19 +152,8 @@ def seal(
     return done + ([paired] if paired else [])
 
 
-@contextmanager
-def _one_at_a_time(database: Database) -> Iterator[bool]:
-    lock = [f"diffusion_toolkit {database.schema} seal"]
-    with database.autocommit() as connection:
-        ours = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone() == (True,)
-        try:
-            yield ours
-        finally:
-            if ours:
-                connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
-
-
-def _count(connection: Connection, space: Space, part: Literal["open", "sealed"]) -> int:
+def count(connection: Connection, space: Space, part: Part) -> int:
+    """How many vectors a part of a space's table has."""
     row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table(space, part))).fetchone()
     assert row is not None
     return row[0]

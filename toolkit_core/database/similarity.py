@@ -75,14 +75,16 @@ def nearest(
     share: of the images, about how many fulfil the condition. An index may end early, so fewer than `depth` do not say
     that there are no more.
     """
-    return _hits(part, _near(connection, part, segments, depth, condition, share, _HIT_COLUMNS))
+    set_effort(connection, segments, depth / max(share, 1e-6))
+    return _hits(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS))
 
 
 def candidates(
     connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None, share: float
 ) -> Candidates:
     """The images that `nearest` gives, without what is known of them, and found with less effort."""
-    return Candidates(*_columns(_near(connection, part, segments, depth, condition, share, "")))
+    set_effort(connection, segments, depth / max(share, 1e-6), roughly=True)
+    return Candidates(*_columns(_near(connection, part, segments, depth, condition, "")))
 
 
 def similarities(
@@ -151,11 +153,9 @@ def _near(
     segments: Segments,
     depth: int,
     condition: Condition | None,
-    share: float,
     columns: LiteralString,
 ) -> list[tuple[Any, ...]]:
     """Id and cosine similarity of images, nearest first, and other columns of theirs."""
-    set_effort(connection, segments, depth / max(share, 1e-6), roughly=not columns)
     index = segments.index if segments.sealed_pages else "empty"
     parameters = {**(condition.parameters if condition else {}), "vector_near": HalfVector(part.vector)}
     if condition is None:

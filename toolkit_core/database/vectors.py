@@ -147,9 +147,13 @@ def encoder(connection: Connection, space: Space) -> EncoderRecord | None:
     return None if row is None else EncoderRecord(space.name, *row)
 
 
-def probe(connection: Connection, space: Space) -> Vectors:
-    """The probe of a space's encoder, float32 of shape (rows, space.width); no rows for a space never written."""
-    row = connection.execute("SELECT probe FROM encoder WHERE space = %s", [space.name]).fetchone()
+def probe(connection: Connection, space: Space, record: Literal["encoder", "next_encoder"] = "encoder") -> Vectors:
+    """The probe of a space's encoder, or of the one that is to follow it, float32 of shape (rows, space.width).
+
+    No rows where there is none.
+    """
+    statement = sql.SQL("SELECT probe FROM {} WHERE space = %s").format(sql.Identifier(record))
+    row = connection.execute(statement, [space.name]).fetchone()
     return np.asarray(row[0] if row else [], dtype=np.float32).reshape(-1, space.width)
 
 

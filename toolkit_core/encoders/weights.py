@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import EncoderError, WeightsMissing
 from ..spaces import SPACES
-from .base import Encoder
+from .base import ImageEncoder, TextEncoder
 from .bge import BgeEncoder, model_file
 from .clip import ClipTextEncoder, ClipVisionEncoder
 from .clip_checkpoint import read_contents
@@ -87,7 +87,9 @@ def find_weights(folders: Sequence[Path], files: Mapping[str, Path] | None = Non
     }
 
 
-def make_encoder(location: WeightsLocation, device: str | None = None, dtype: str | None = None) -> Encoder:
+def make_encoder(
+    location: WeightsLocation, device: str | None = None, dtype: str | None = None
+) -> TextEncoder | ImageEncoder:
     """An encoder, not yet loaded; see the encoders for `device` and `dtype` (BGE's dtype is its graph's own).
 
     device: of several, with commas between them, each has a replica, and they share the work.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from ..database import Connection, Database, revision, vectors
 from ..database.claims import Worker
 from ..database.vectors import Vectors
+from ..encoders.base import ImageEncoder, TextEncoder
+from ..encoders.pixels import Pixels
 from ..errors import EncoderError, WeightsMissing
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, Space
+from .read import read_pixels
 
 TEXT_SPACES = tuple(space for space in SPACES.values() if space.of == "text")
-TEXTS_A_BATCH = 256
+TEXTS_A_BATCH, PICTURES_A_BATCH = 256, 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,28 @@ class Waiting:
     values: Sequence[Any]
     claimed: Collection[int]
     elsewhere: int
+
+
+def batch_size(space: Space) -> int:
+    """How many texts, or pictures, are taken at once."""
+    return TEXTS_A_BATCH if space.of == "text" else PICTURES_A_BATCH
+
+
+def encoded(encoder: TextEncoder | ImageEncoder, inputs: Sequence[Any]) -> Vectors:
+    """The vectors of texts, or of pictures of shape (224, 224, 3); at least one of them. Raises EncoderError."""
+    return encoder.encode(inputs) if isinstance(encoder, TextEncoder) else encoder.encode(np.stack(inputs))
+
+
+def decoded(
+    readers: ThreadPoolExecutor,
+    owners: Sequence[int],
+    paths: Sequence[str],
+    read: Callable[[str], Pixels | None] = read_pixels,
+) -> tuple[list[int], list[Pixels]]:
+    """The pixels of images' files, and whose they are; without files that are gone or damaged by now."""
+    pictures = list(zip(owners, readers.map(read, paths), strict=True))
+    there = [(owner, pixels) for owner, pixels in pictures if pixels is not None]
+    return [owner for owner, _ in there], [pixels for _, pixels in there]
 
 
 class Embedder:
@@ -54,9 +80,8 @@ class Embedder:
         if not inputs or not self.is_usable(space):
             return None
         try:
-            if space.of == "text":
-                return self._encoders.text(space.name).encode(inputs)
-            return self._encoders.image(space.name).encode(np.stack(inputs))
+            of_space = self._encoders.text if space.of == "text" else self._encoders.image
+            return encoded(of_space(space.name), inputs)
         except EncoderError as error:
             self.refused[space.name] = str(error)
         return None
@@ -75,14 +100,14 @@ class Embedder:
                 revision.bump(connection)
             self._worker.release(connection, waiting.space.name, list(waiting.claimed))
 
-    def waiting(self, space: Space, after: int, batch: int) -> Iterator[Waiting]:
+    def waiting(self, space: Space, after: int) -> Iterator[Waiting]:
         """What waits in a space behind an owner and no other worker has claimed, in batches, claimed by this one.
 
         A batch is empty where others have claimed all of it. Ends where the space cannot be used.
         """
         while self.is_usable(space):
             with self._database.transaction() as connection:
-                found = dict(vectors.pending(connection, space, after, batch))
+                found = dict(vectors.pending(connection, space, after, batch_size(space)))
                 claimed = self._worker.claim(connection, space.name, list(found))
                 # Another worker may have written some, and given them up, since they were looked up.
                 owners = sorted(claimed - vectors.present(connection, space, list(claimed)))

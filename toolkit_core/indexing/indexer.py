@@ -29,21 +29,18 @@ from ..records import FailedFile, IndexReport, Progress
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .continued import continued_rows
-from .embedder import TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting
+from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
 from .scan import FoundFile, resolve, scan
 from .sidecars import stamp
-from .stages import FILES_AHEAD, StageClock, ahead, batches
+from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
 
 ProgressCallback = Callable[[Progress], None]
 
-FILES_A_BATCH = 32
-# Batches that are matched, or decoded, before an encoder takes them.
-BATCHES_AHEAD = 2
 # Between looks at what other workers have claimed.
 WAITING_SECONDS = 1.0
 PICTURES = SPACES["clip_h"]
@@ -192,7 +189,7 @@ class Indexer:
 
     def _claimed(self, changed: Sequence[FoundFile]) -> Iterator[FoundFile]:
         """The files that this worker has claimed, and that nobody has read since they were found to be changed."""
-        for batch in batches(changed, FILES_A_BATCH):
+        for batch in batches(changed, PICTURES_A_BATCH):
             keys = {found.path: file_key(found.path) for found in batch}
             with self._database.transaction() as connection:
                 mine = self._worker.claim(connection, FILE, list(keys.values()))
@@ -209,7 +206,7 @@ class Indexer:
         match = self._clock.timed("match", self._matched)
         encode = self._clock.timed("encode", self._encoded, self._devices)
         write = self._clock.timed("write", self._write_files)
-        files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), FILES_A_BATCH)
+        files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), PICTURES_A_BATCH)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
         for job, made in ahead(self._encoder, encode, jobs, self._devices + 1):
@@ -250,7 +247,7 @@ class Indexer:
                 continue
             seen = 0
             for space in TEXT_SPACES:
-                texts = next(self._embedder.waiting(space, after[space], TEXTS_A_BATCH), None)
+                texts = next(self._embedder.waiting(space, after[space]), None)
                 if texts is not None and texts.owners:
                     after[space] = texts.owners[-1]
                     yield texts
@@ -298,7 +295,7 @@ class Indexer:
     def _embed_pending(self, space: Space, total: int) -> int:
         """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
         encode = self._clock.timed("encode", self._encoded, self._devices)
-        waiting = self._embedder.waiting(space, 0, TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH)
+        waiting = self._embedder.waiting(space, 0)
         if space.of == "image":
             waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
         done = elsewhere = 0
@@ -313,9 +310,8 @@ class Indexer:
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
         read = self._clock.timed("read", read_pixels, self._reader_count)
-        pixels = list(self._readers.map(read, waiting.values))
-        there = [i for i, picture in enumerate(pixels) if picture is not None]
-        return replace(waiting, owners=[waiting.owners[i] for i in there], values=[pixels[i] for i in there])
+        owners, pixels = decoded(self._readers, waiting.owners, waiting.values, read)
+        return replace(waiting, owners=owners, values=pixels)
 
     def _keep_conditionings(self, paths: Sequence[str]) -> int:
         if self._keep is None:

@@ -8,17 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ..database import Database, reembedding, vectors
-from ..encoders.base import Encoder, ImageEncoder, TextEncoder
+from ..encoders.base import ImageEncoder, TextEncoder
 from ..encoders.identity import compare_probes
 from ..records import Progress
 from ..spaces import IndexKind, Space
-from .read import read_pixels
-from .stages import ahead
-
-TEXTS_A_BATCH, PICTURES_A_BATCH, BATCHES_AHEAD = 256, 32, 2
+from .embedder import batch_size, decoded, encoded
+from .stages import BATCHES_AHEAD, ahead
 
 _Batch: TypeAlias = "tuple[list[int], list[Any]]"
 
@@ -26,7 +22,7 @@ _Batch: TypeAlias = "tuple[list[int], list[Any]]"
 def reembed_space(
     database: Database,
     space: Space,
-    encoder: Encoder,
+    encoder: TextEncoder | ImageEncoder,
     kind: IndexKind,
     progress: Callable[[Progress], None],
     devices: int = 1,
@@ -38,8 +34,8 @@ def reembed_space(
     """
     with reembedding.alone(database, space):
         with database.transaction() as connection:
-            begun, fresh = reembedding.probe(connection, space), encoder.probe()
-            if begun is None or begun.shape != fresh.shape or not compare_probes(begun, fresh).same:
+            begun, fresh = vectors.probe(connection, space, "next_encoder"), encoder.probe()
+            if begun.shape != fresh.shape or not compare_probes(begun, fresh).same:
                 reembedding.begin(connection, space, encoder.name, fresh)
         made = _fill(database, space, encoder, progress, devices)
         reembedding.switch(database, space, kind, progress)
@@ -47,11 +43,15 @@ def reembed_space(
 
 
 def _fill(
-    database: Database, space: Space, encoder: Encoder, progress: Callable[[Progress], None], devices: int
+    database: Database,
+    space: Space,
+    encoder: TextEncoder | ImageEncoder,
+    progress: Callable[[Progress], None],
+    devices: int,
 ) -> int:
     with database.transaction() as connection:
         total = vectors.count_pending(connection, space, "next")
-    made = looked_at = 0
+    made = 0
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as readers,
         ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder,
@@ -59,14 +59,13 @@ def _fill(
     ):
         batches = _lacking(database, space)
         if space.of == "image":
-            batches = ahead(decoder, partial(_decoded, readers), batches, BATCHES_AHEAD)
-        for (owners, values), embedded in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
-            if owners:
+            batches = ahead(decoder, lambda batch: decoded(readers, *batch), batches, BATCHES_AHEAD)
+        for (owners, _), new in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
+            if new is not None:
                 with database.transaction() as connection:
-                    reembedding.write(connection, space, owners, embedded)
+                    reembedding.write(connection, space, owners, new)
             made += len(owners)
-            looked_at += len(values)
-            progress(Progress(f"reembed {space.name}", looked_at, max(total, looked_at)))
+            progress(Progress(f"reembed {space.name}", made, max(total, made)))
     return made
 
 
@@ -75,26 +74,12 @@ def _lacking(database: Database, space: Space) -> Iterator[_Batch]:
     after = 0
     while True:
         with database.transaction() as connection:
-            size = TEXTS_A_BATCH if space.of == "text" else PICTURES_A_BATCH
-            found = vectors.pending(connection, space, after, size, "next")
+            found = vectors.pending(connection, space, after, batch_size(space), "next")
         if not found:
             return
         yield [owner for owner, _ in found], [value for _, value in found]
         after = found[-1][0]
 
 
-def _decoded(readers: ThreadPoolExecutor, batch: _Batch) -> _Batch:
-    """With pixels in place of paths, and without files that are gone or damaged by now."""
-    pictures = list(zip(batch[0], readers.map(read_pixels, batch[1]), strict=True))
-    there = [(owner, pixels) for owner, pixels in pictures if pixels is not None]
-    return [owner for owner, _ in there], [pixels for _, pixels in there]
-
-
-def _encoded(encoder: Encoder, batch: _Batch) -> tuple[_Batch, vectors.Vectors]:
-    _, values = batch
-    if not values:
-        return batch, np.empty((0, 0), np.float32)
-    if isinstance(encoder, TextEncoder):
-        return batch, encoder.encode(values)
-    assert isinstance(encoder, ImageEncoder)
-    return batch, encoder.encode(np.stack(values))
+def _encoded(encoder: TextEncoder | ImageEncoder, batch: _Batch) -> tuple[_Batch, vectors.Vectors | None]:
+    return batch, encoded(encoder, batch[1]) if batch[1] else None

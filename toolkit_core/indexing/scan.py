@@ -108,6 +108,7 @@ def _unseen(path: str, error: OSError) -> FailedFile:
 
 
 def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> FoundFile | FailedFile:
+    # A character has four bytes at most, and most paths are far too short to be counted.
     if 4 * len(path) > LONGEST_PATH and len(os.fsencode(path)) > LONGEST_PATH:
         return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
     return FoundFile(path, status.st_size, modified_at(status), sidecars)

@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 # Files that may be read before they are taken: enough that a batch is ready while the one before is encoded.
 FILES_AHEAD = 64
+# Batches that are matched, or decoded, before an encoder takes them.
+BATCHES_AHEAD = 2
 
 
 def ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], furthest: int) -> Iterator[R]:
