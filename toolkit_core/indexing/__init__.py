@@ -2,5 +2,6 @@
 
 from .indexer import Indexer, ProgressCallback
 from .reread import Rereader
+from .watch import Follower, FollowOptions
 
-__all__ = ["Indexer", "ProgressCallback", "Rereader"]
+__all__ = ["FollowOptions", "Follower", "Indexer", "ProgressCallback", "Rereader"]
