@@ -96,9 +96,10 @@ def continue_row(connection: Connection, id: int, path: str, modified_at: dateti
 
 
 def mark_damaged(connection: Connection, errors: Mapping[int, str]) -> None:
-    """Record why the pictures of some images cannot be decoded."""
+    """Record why the pictures of some images cannot be decoded; the size that they claim is not known to be theirs."""
     connection.execute(
-        "UPDATE image_file f SET error = new.error FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
+        "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
+        " FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
         " WHERE f.id = new.id AND f.error IS NULL",
         [list(errors), [storable(error) for error in errors.values()]],
     )

@@ -82,21 +82,20 @@ class Listener:
         """Pass on what the operating system says, until the folder is another one or the listener is stopped."""
         import watchfiles
 
-        heard = watchfiles.watch(
-            folder,
-            watch_filter=None,
-            debounce=LONGEST_WAIT_MS,
-            step=STEP_MS,
-            stop_event=self._stopped,
-            rust_timeout=int(TICK_SECONDS * 1000),
-            yield_on_timeout=True,
-            raise_interrupt=False,
-            force_polling=False,
-            ignore_permission_denied=True,
-        )
         is_new = True
         try:
-            for changes in heard:
+            for changes in watchfiles.watch(
+                folder,
+                watch_filter=None,
+                debounce=LONGEST_WAIT_MS,
+                step=STEP_MS,
+                stop_event=self._stopped,
+                rust_timeout=int(TICK_SECONDS * 1000),
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                force_polling=False,
+                ignore_permission_denied=True,
+            ):
                 paths = frozenset(path for _, path in changes)
                 added = frozenset(path for change, path in changes if change == watchfiles.Change.added)
                 # From the first answer on nothing is missed, so a walk that begins now finds the rest.
