@@ -110,6 +110,12 @@ class Database:
             finally:
                 connection.autocommit = False
 
+    def revive(self) -> None:
+        """Start an embedded server again that does not run any more. Raises DatabaseError."""
+        if self.server is not None:
+            with self.server.lock():
+                self.conninfo = self._pool.conninfo = self.server.start()
+
     def close(self) -> None:
         """Close the connections; the last user of an embedded server also stops it."""
         self._pool.close()
