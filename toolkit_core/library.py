@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .database import Database, curation, images, missing, rereading, revision, vectors
+from .database import Database, curation, images, missing, reembedding, rereading, revision, vectors
 from .database.segments import index_of, seal
 from .encoders.base import Encoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
@@ -36,7 +37,7 @@ from .records import (
 )
 from .settings import Settings, load_settings
 from .space_encoders import EncoderSource, SpaceEncoders
-from .spaces import EMBEDDINGS, SPACES
+from .spaces import EMBEDDINGS, SPACES, Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,6 +150,7 @@ class Library:
             index=self.settings.index,
             pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
+            devices=self.settings.device_count,
         )
         return indexer.run(paths)
 
@@ -251,18 +253,39 @@ class Library:
     def reindex(self, space: str, progress: Callable[[Progress], None] | None = None) -> IndexReport:
         """Make a space's vectors anew with the weights that are found now, which become the library's own.
 
-        The weights are loaded before anything is dropped; meanwhile the space is searched as far as it is filled. A run
-        that ends early is taken up by the next `index`. Raises SearchError for a name that is no space, EncoderError,
-        DatabaseError.
+        The old vectors and their weights serve until the new ones are complete; then these take their place, in one
+        transaction. A run that ends early is taken up by the next one with the same weights. Images whose files are
+        gone, and what was written meanwhile, are pending then, and filled as by `index`.
+        Raises SearchError for a name that is no space, EncoderError, DatabaseError.
         """
-        if space not in SPACES:
-            raise SearchError(f"{space!r} is no space. There are {', '.join(SPACES)}.")
-        self._make_encoder(space).load()
-        with self.database.transaction() as connection:
-            vectors.drop(connection, SPACES[space])
-            revision.bump(connection)
+        from .indexing import reembed_space
+
+        chosen = _space(space)
+        encoder = self._make_encoder(space)
+        encoder.load()
+        try:
+            made = reembed_space(
+                self.database,
+                chosen,
+                encoder,
+                self.settings.index,
+                progress or (lambda _: None),
+                self.settings.device_count,
+            )
+        finally:
+            encoder.unload()
         self._encoders.forget(space)
-        return self.index([], progress)
+        report = self.index([], progress)
+        return replace(report, embedded={**report.embedded, space: report.embedded[space] + made})
+
+    def abandon_reindex(self, space: str) -> bool:
+        """Forget the vectors that an unfinished `reindex` has made. Returns whether there was one.
+
+        Raises SearchError for a name that is no space, DatabaseError.
+        """
+        chosen = _space(space)
+        with reembedding.alone(self.database, chosen), self.database.transaction() as connection:
+            return reembedding.abandon(connection, chosen)
 
     def search(
         self,
@@ -463,6 +486,7 @@ class Library:
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
             encoders = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
             indexes = {space.name: index_of(connection, space) for space in SPACES.values()}
+            under_way = reembedding.under_way(connection)
         return LibraryStatus(
             images=total,
             failed=failed,
@@ -472,6 +496,7 @@ class Library:
             pending=pending,
             encoders=encoders,
             indexes=indexes,
+            reembedding=under_way,
             database={
                 "server": self.database.describe(),
                 "connection": self.database.connection_string(),
@@ -520,6 +545,12 @@ class Library:
 
     def _make_encoder(self, space: str) -> Encoder:
         return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)
+
+
+def _space(name: str) -> Space:
+    if name not in SPACES:
+        raise SearchError(f"{name!r} is no space. There are {', '.join(SPACES)}.")
+    return SPACES[name]
 
 
 def locate_weights(settings: Settings) -> dict[str, WeightsLocation]:

@@ -335,11 +335,20 @@ class SpaceIndex:
 
 
 @dataclass(frozen=True)
+class Reembedding:
+    """A space that is being made again. encoder: the name of the new weights. done: vectors that are made already."""
+
+    encoder: str
+    done: int
+
+
+@dataclass(frozen=True)
 class LibraryStatus:
     """Counts of a whole library. `pending` and `indexes` are by space; `encoders` has None for a space never written.
 
     missing: images whose files are not there any more.
     read_by_older: images that `reread` would read, because the readers became better since.
+    reembedding: the spaces that an unfinished `reindex` makes again.
     """
 
     images: int
@@ -350,6 +359,7 @@ class LibraryStatus:
     pending: Mapping[str, int]
     encoders: Mapping[str, EncoderRecord | None]
     indexes: Mapping[str, SpaceIndex]
+    reembedding: Mapping[str, Reembedding]
     database: Mapping[str, Any]
 
 

@@ -36,6 +36,7 @@ class Settings:
     index: of the vectors: "hnsw"; "hnsw_binary", which takes a sixth of the memory; or "ivfflat".
     pair_index: one more index, over prompt and picture at once, for searches that weigh both; 8 KB an image.
     device, dtype: of the encoders ("cuda:0", "cpu"; "float16", "bfloat16", "float32"); None to choose by the machine.
+    Of several devices, with commas between them, each encodes a share.
     """
 
     home: Path
@@ -53,6 +54,11 @@ class Settings:
     def downloads(self) -> Path:
         """Where downloaded weights are put, and looked for after `weights_folders`."""
         return self.home / "weights"
+
+    @property
+    def device_count(self) -> int:
+        """How many devices encode side by side."""
+        return 1 + (self.device or "").count(",")
 
 
 def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | str] = (), **overrides: Any) -> Settings:

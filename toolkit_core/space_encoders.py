@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 
-from .database import Database, vectors
+from .database import Connection, Database, vectors
 from .encoders.base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from .encoders.identity import compare_probes
 from .errors import EncoderError, EncoderMismatch, TextTowerMissing, WeightsMissing
@@ -62,6 +62,15 @@ class SpaceEncoders:
             if vectors.encoder(connection, SPACES[space]) is None:
                 vectors.adopt_encoder(connection, SPACES[space], encoder.name, encoder.probe())
         self._compare(encoder)
+
+    def is_current(self, connection: Connection, space: str) -> bool:
+        """Whether the space still belongs to the weights that were last compared with it, until the transaction's end.
+
+        False where another process gave it to other weights since then: what these have made may not be written.
+        """
+        if space not in self._sources and self._otherwise is not None:
+            return self._otherwise.is_current(connection, space)
+        return vectors.is_current(connection, SPACES[space], self._compared_with.get(space))
 
     def forget(self, space: str) -> None:
         """Make the encoder of a space anew on its next use."""

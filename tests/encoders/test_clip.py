@@ -214,3 +214,48 @@ def test_pictures_of_another_shape_are_refused(tiny_weights: Path) -> None:
         encoder.encode(np.zeros((1, 256, 256, 3), np.uint8))
     with pytest.raises(EncoderError, match="uint8"):
         encoder.encode(np.zeros((1, 224, 224, 3), np.float32))  # pyright: ignore[reportArgumentType]
+
+
+class _SmallMemory(torch.nn.Module):
+    """A model on a device that holds so many rows at once."""
+
+    def __init__(self, model: Any, rows: int) -> None:
+        super().__init__()
+        self.model = model
+        self.rows = rows
+        self.asked: list[int] = []
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        [rows] = {len(value) for value in inputs.values()}
+        self.asked.append(rows)
+        if rows > self.rows:
+            raise torch.OutOfMemoryError(f"{rows} rows")
+        return self.model(**inputs)
+
+
+def test_batches_become_smaller_where_memory_runs_out(tiny_weights: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 224, 224, 3), np.uint8)
+    encoder = ClipVisionEncoder(tiny_weights / "clip_h.safetensors", "cpu")
+    whole = encoder.encode(pictures)
+    small = encoder._model = _SmallMemory(encoder._model, 1)
+    assert np.allclose(encoder.encode(pictures), whole, atol=1e-5)
+    tries = len(small.asked)
+    assert np.allclose(encoder.encode(pictures), whole, atol=1e-5)
+    assert small.asked[tries:] == [1] * 9, "what did not fit once is not tried again"
+    texts = [f"a fox in the snow, number {n}" for n in range(40)]
+    clip_l = ClipTextEncoder("clip_l", tiny_weights / "clip_l.safetensors", "cpu")
+    vectors = clip_l.encode(texts)
+    clip_l._model = _SmallMemory(clip_l._model, 3)
+    assert np.allclose(clip_l.encode(texts), vectors, atol=1e-5)
+
+
+def test_input_that_does_not_fit_alone_is_an_error_that_says_what_to_do(tiny_weights: Path) -> None:
+    encoder = ClipVisionEncoder(tiny_weights / "clip_h.safetensors", "cpu")
+    encoder.load()
+    encoder._model = _SmallMemory(encoder._model, 0)
+    with pytest.raises(EncoderError, match=r"too little memory.*set the device"):
+        encoder.encode(np.zeros((2, 224, 224, 3), np.uint8))

@@ -78,6 +78,9 @@ def reread(
 
 def reindex(
     space: Annotated[str, typer.Argument(help=f"The space to fill anew: {', '.join(SPACES)}.")],
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up what an unfinished run has made; the old vectors stay.")
+    ] = False,
     weights: Weights = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
@@ -86,10 +89,18 @@ def reindex(
     dtype: Dtype = None,
     as_json: Json = False,
 ) -> None:
-    """Make all vectors of a space anew, after its model was changed."""
+    """Make all vectors of a space anew, after its model was changed.
+
+    The old ones serve until the new ones are complete. Stop it at any moment: the next run goes on.
+    """
     settings = load_settings(
         home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
     )
+    if abandon:
+        with opened(settings) as images:
+            given_up = images.abandon_reindex(space)
+        out.print(f"{space} keeps its vectors." if given_up else f"No reindex of {space} was under way.")
+        return
     with opened(settings) as images, progress_bars(err) as progress:
         done = images.reindex(space, progress)
     _show_report(done, as_json)

@@ -48,7 +48,7 @@ ComfyUI = Annotated[
         help="A running ComfyUI, as http://127.0.0.1:8188, whose own word on its nodes helps to read their graphs.",
     ),
 ]
-Device = Annotated[str | None, typer.Option(help="Device of the encoders: cpu, cuda:0, mps…")]
+Device = Annotated[str | None, typer.Option(help="Of the encoders: cpu, mps, cuda:0, or several: cuda:0,cuda:1.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by the device if not given.")]
 Picture = Annotated[Path | None, typer.Option("--image", help="A picture to find similar ones to.")]
 Filter = Annotated[

@@ -155,7 +155,7 @@ class EmbeddedServer:
 
     def _launch(self) -> None:
         settings = self.data / SETTINGS_FILE
-        settings.write_text(_settings_for_this_machine(), encoding="utf-8")
+        settings.write_text(_settings_for(self.data), encoding="utf-8")
         listen = f'-h "127.0.0.1" -p {_free_port()}' if WINDOWS else f'-h "" -k "{self._socket_folder()}"'
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         log = self.data / "server.log"
@@ -262,11 +262,16 @@ def _create_database(conninfo: str) -> None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
 
 
-def _settings_for_this_machine() -> str:
-    """Server settings by the machine's memory and cores. The rest of the machine belongs to ComfyUI."""
+def _settings_for(data: Path) -> str:
+    """Server settings by the machine's memory and cores. The rest of the machine belongs to ComfyUI.
+
+    A library whose pages are all kept is searched twice as fast as one whose pages come from the system's cache: they
+    get room by its size, up to a quarter of the memory.
+    """
     megabytes = psutil.virtual_memory().total // 2**20
     cores = psutil.cpu_count() or 1
-    shared_buffers = min(max(megabytes // 8, 128), 8192)
+    stored = sum(file.stat().st_size for file in (data / "base").rglob("*") if file.is_file()) // 2**20
+    shared_buffers = max(min(stored * 5 // 4, megabytes // 4), megabytes // 16, 128)
     maintenance = min(max(megabytes // 16, 64), 2048)
     return "\n".join(
         (

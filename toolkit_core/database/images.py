@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -19,8 +19,7 @@ from .database import Connection
 from .stored_text import disk_path, storable, stored_path
 
 
-@dataclass(frozen=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """A row as the scanner compares it with the disk. `modified_at` is None where it could not be opened."""
 
     id: int
@@ -58,6 +57,7 @@ def known_files(connection: Connection, folder: str, separator: str) -> Iterator
         "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
         " WHERE (path >= %(below)s AND path < %(behind)s) OR path = %(itself)s",
         {"below": below, "behind": below[:-1] + chr(ord(separator) + 1), "itself": stored_path(folder)},
+        binary=True,
     )
     for id, path, file_size, modified_at, sidecars in rows:
         yield KnownFile(id, disk_path(path), file_size, modified_at, sidecars)

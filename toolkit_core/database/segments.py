@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg import sql
 
@@ -25,6 +25,9 @@ from . import pairs
 from .database import Connection, Database
 from .index_build import ProgressCallback, create_index, watched
 from .vectors import names, table
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 logger = logging.getLogger(__name__)
 
@@ -215,13 +218,28 @@ def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, pr
     watched(database, build, f"seal {space.name}", rows, progress)
 
 
-def _next_sealed(connection: Connection, space: Space, kind: IndexKind, rows: int, own_server: bool) -> None:
+def replace(connection: Connection, space: Space, kind: IndexKind, rows: int, *, own_server: bool) -> None:
+    """Put the vectors of a space's `next` table, with an index, in the place of all that it has. In one transaction."""
+    _next_sealed(connection, space, kind, rows, own_server, "next")
+    _run(connection, space, _LOCKED, *_EMPTY_OPEN, *_EXCHANGED, "TRUNCATE {sketch}")
+
+
+def _next_sealed(
+    connection: Connection,
+    space: Space,
+    kind: IndexKind,
+    rows: int,
+    own_server: bool,
+    source: Literal["whole", "next"] = "whole",
+) -> None:
     parts = names(space)
     connection.execute(
         sql.SQL("CREATE TABLE next_sealed (LIKE {sealed} INCLUDING ALL EXCLUDING INDEXES)").format(**parts)
     )
     connection.execute(
-        sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {whole} ORDER BY {owner}").format(**parts)
+        sql.SQL("INSERT INTO next_sealed SELECT {owner}, embedding, true FROM {source} ORDER BY {owner}").format(
+            source=parts[source], owner=parts["owner"]
+        )
     )
     connection.execute(sql.SQL("ALTER TABLE next_sealed ADD PRIMARY KEY ({owner})").format(**parts))
     definition: Any = _INDEXES[kind].format(width=space.width, lists=max(int(rows**0.5), 1))
@@ -233,30 +251,44 @@ def _exchange(connection: Connection, space: Space) -> None:
 
     The old part changed by deletions alone since it was copied, and whatever was written since is in the open part.
     """
-    parts = names(space)
-    index = sql.Identifier(f"{table(space).as_string().strip(chr(34))}_sealed_index")
-    for statement in (
-        "LOCK TABLE {open}, {sketch}, {sealed} IN EXCLUSIVE MODE",  # in the order in which writers take them
+    _run(
+        connection,
+        space,
+        _LOCKED,
         "DELETE FROM next_sealed n WHERE NOT EXISTS (SELECT FROM {whole} w WHERE w.{owner} = n.{owner})",
-        "CREATE TABLE next_open (LIKE {open} INCLUDING ALL EXCLUDING INDEXES)",
+        *_EMPTY_OPEN,
         "INSERT INTO next_open SELECT o.* FROM {open} o LEFT JOIN next_sealed n USING ({owner})"
         " WHERE n.embedding IS DISTINCT FROM o.embedding",
-        "ALTER TABLE next_open ADD PRIMARY KEY ({owner})",
         "DELETE FROM next_sealed n USING next_open o WHERE o.{owner} = n.{owner}",
-        "ALTER TABLE {whole} DETACH PARTITION {sealed}",
-        "ALTER TABLE {whole} DETACH PARTITION {open}",
-        "DROP TABLE {sealed}, {open}",
-        "ALTER TABLE next_sealed RENAME TO {sealed}",
-        "ALTER TABLE next_open RENAME TO {open}",
-        "ALTER INDEX next_sealed_index RENAME TO {index}",
-        "ALTER INDEX next_sealed_pkey RENAME TO {sealed_key}",
-        "ALTER INDEX next_open_pkey RENAME TO {open_key}",
-        "ALTER TABLE {whole} ATTACH PARTITION {sealed} FOR VALUES IN (true)",
-        "ALTER TABLE {whole} ATTACH PARTITION {open} FOR VALUES IN (false)",
+        *_EXCHANGED,
         "DELETE FROM {sketch} s WHERE NOT EXISTS (SELECT FROM {open} o WHERE o.{owner} = s.{owner})",
-    ):
-        keys = {f"{part}_key": sql.Identifier(f"{name}_pkey") for part, name in _part_names(space).items()}
-        connection.execute(sql.SQL(statement).format(**parts, **keys, index=index))
+    )
+
+
+def _run(connection: Connection, space: Space, *statements: LiteralString) -> None:
+    keys = {f"{part}_key": sql.Identifier(f"{name}_pkey") for part, name in _part_names(space).items()}
+    index = sql.Identifier(f"{_part_names(space)['sealed']}_index")
+    for statement in statements:
+        connection.execute(sql.SQL(statement).format(**names(space), **keys, index=index))
+
+
+_LOCKED: LiteralString = "LOCK TABLE {open}, {sketch}, {sealed} IN EXCLUSIVE MODE"  # as writers take them
+_EMPTY_OPEN: tuple[LiteralString, ...] = (
+    "CREATE TABLE next_open (LIKE {open} INCLUDING ALL EXCLUDING INDEXES)",
+    "ALTER TABLE next_open ADD PRIMARY KEY ({owner})",
+)
+_EXCHANGED: tuple[LiteralString, ...] = (
+    "ALTER TABLE {whole} DETACH PARTITION {sealed}",
+    "ALTER TABLE {whole} DETACH PARTITION {open}",
+    "DROP TABLE {sealed}, {open}",
+    "ALTER TABLE next_sealed RENAME TO {sealed}",
+    "ALTER TABLE next_open RENAME TO {open}",
+    "ALTER INDEX next_sealed_index RENAME TO {index}",
+    "ALTER INDEX next_sealed_pkey RENAME TO {sealed_key}",
+    "ALTER INDEX next_open_pkey RENAME TO {open_key}",
+    "ALTER TABLE {whole} ATTACH PARTITION {sealed} FOR VALUES IN (true)",
+    "ALTER TABLE {whole} ATTACH PARTITION {open} FOR VALUES IN (false)",
+)
 
 
 def _part_names(space: Space) -> dict[str, str]:

@@ -24,4 +24,4 @@ def stored_path(path: str) -> str:
 
 def disk_path(stored: str) -> str:
     """A path as the operating system takes it."""
-    return stored.translate(FROM_STORED)
+    return stored if stored.isascii() else stored.translate(FROM_STORED)

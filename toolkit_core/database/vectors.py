@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,16 +13,16 @@ from psycopg import sql
 
 from ..errors import EncoderError
 from ..records import EncoderRecord
-from ..spaces import EMBEDDINGS, PAIRED, Space
+from ..spaces import EMBEDDINGS, Space
 from .database import Connection
 from .stored_text import disk_path
 
 Vectors: TypeAlias = NDArray[np.float32]
-Part: TypeAlias = Literal["sealed", "open", "sketch"]
+Part: TypeAlias = Literal["sealed", "open", "sketch", "next"]
 
 
 def table(space: Space, part: Part | None = None) -> sql.Identifier:
-    """A space's table: the whole, or one of the parts that `migrations/0005_segments.sql` describes."""
+    """A space's table: the whole, one of the parts that `migrations/0005_segments.sql` describes, or the next one's."""
     whole = ("prompt_" if space.of == "text" else "image_") + space.name
     return sql.Identifier(whole if part is None else f"{whole}_{part}")
 
@@ -38,15 +39,20 @@ def names(space: Space) -> dict[str, sql.Composable]:
         "sealed": table(space, "sealed"),
         "open": table(space, "open"),
         "sketch": table(space, "sketch"),
+        "next": table(space, "next"),
         "owner": owner(space),
         "width": sql.Literal(space.width),
     }
 
 
-def pending(connection: Connection, space: Space, after: int, limit: int) -> list[tuple[int, str]]:
-    """The next owners without a vector, in id order: (prompt id, text), or (image id, path on disk)."""
-    query = PENDING_TEXTS if space.of == "text" else PENDING_IMAGES
-    statement = sql.SQL(query).format(table=table(space), columns=sql.SQL("o.id, o.value"))
+def pending(
+    connection: Connection, space: Space, after: int, limit: int, part: Part | None = None
+) -> list[tuple[int, str]]:
+    """The next owners without a vector, in id order: (prompt id, text), or (image id, path on disk).
+
+    part: the table that lacks the vector, in place of the whole.
+    """
+    statement = pending_query(space, table(space, part), sql.SQL("o.id, o.value"))
     rows = connection.execute(sql.SQL("{} AND o.id > %s ORDER BY o.id LIMIT %s").format(statement), [after, limit])
     return [(id, value if space.of == "text" else disk_path(value)) for id, value in rows]
 
@@ -58,12 +64,16 @@ def present(connection: Connection, space: Space, owners: Sequence[int]) -> set[
     return {id for (id,) in rows}
 
 
-def count_pending(connection: Connection, space: Space) -> int:
-    """How many texts, or images, have no vector in a space."""
-    query = PENDING_TEXTS if space.of == "text" else PENDING_IMAGES
-    row = connection.execute(sql.SQL(query).format(table=table(space), columns=sql.SQL("count(*)"))).fetchone()
+def count_pending(connection: Connection, space: Space, part: Part | None = None) -> int:
+    """How many texts, or images, have no vector in a space, or in a part of its table."""
+    row = connection.execute(pending_query(space, table(space, part), sql.SQL("count(*)"))).fetchone()
     assert row is not None
     return row[0]
+
+
+def pending_query(space: Space, table: sql.Identifier, columns: sql.SQL) -> sql.Composed:
+    """Of the owners `o` that have no vector in a table, some columns."""
+    return sql.SQL(PENDING_TEXTS if space.of == "text" else PENDING_IMAGES).format(table=table, columns=columns)
 
 
 def write(connection: Connection, space: Space, owners: Sequence[int], vectors: Vectors) -> None:
@@ -71,14 +81,7 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
 
     Raises EncoderError where a value is not finite in half precision: such a vector could never be found.
     """
-    if vectors.shape != (len(owners), space.width):
-        raise EncoderError(
-            f"{space.name} vectors have shape {vectors.shape}, but {(len(owners), space.width)} was expected."
-        )
-    with np.errstate(over="ignore"):
-        halves = vectors.astype(np.float16)
-    if not np.isfinite(halves).all():
-        raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
+    halved = halves(space, owners, vectors)
     order = np.argsort(owners)  # one lock order for all writers
     ids = [int(owners[i]) for i in order]
     connection.execute(
@@ -86,7 +89,7 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
             "INSERT INTO {open} ({owner}, embedding) SELECT * FROM unnest(%b::bigint[], %b::halfvec[])"
             " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
         ).format(**names(space)),
-        [ids, [HalfVector(halves[i]) for i in order]],
+        [ids, [halved[i] for i in order]],
     )
     # Each after the open part, whose rows' locks are what sealing and writing wait for: a row that is being sealed has
     # arrived in the sealed part by the time its lock is had.
@@ -96,6 +99,19 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
         "DELETE FROM {sealed} WHERE {owner} = ANY(%s)",
     ):
         connection.execute(sql.SQL(statement).format(**names(space)), [ids])
+
+
+def halves(space: Space, owners: Sequence[int], vectors: Vectors) -> list[HalfVector]:
+    """Vectors of some owners as they are stored. Raises EncoderError for a wrong shape, or what no halves can hold."""
+    if vectors.shape != (len(owners), space.width):
+        raise EncoderError(
+            f"{space.name} vectors have shape {vectors.shape}, but {(len(owners), space.width)} was expected."
+        )
+    with np.errstate(over="ignore"):
+        values = vectors.astype(np.float16)
+    if not np.isfinite(values).all():
+        raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
+    return [HalfVector(row) for row in values]
 
 
 def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
@@ -144,14 +160,10 @@ def adopt_encoder(connection: Connection, space: Space, name: str, probe: Vector
     )
 
 
-def drop(connection: Connection, space: Space) -> None:
-    """Forget a space's vectors and its encoder, so that another one may fill it."""
-    # In the order in which writers take them.
-    connection.execute(sql.SQL("LOCK TABLE {open}, {sketch}, {sealed}").format(**names(space)))
-    connection.execute(sql.SQL("TRUNCATE {whole}, {sketch}").format(**names(space)))
-    if space.name in PAIRED:
-        connection.execute("TRUNCATE image_pair, image_unpaired")
-    connection.execute("DELETE FROM encoder WHERE space = %s", [space.name])
+def is_current(connection: Connection, space: Space, since: datetime | None) -> bool:
+    """Whether a space's encoder is still the one recorded then. It stays so until the transaction's end."""
+    row = connection.execute("SELECT created_at FROM encoder WHERE space = %s FOR SHARE", [space.name]).fetchone()
+    return row is not None and row[0] == since
 
 
 # Only texts that an image has now; only images that could be decoded and are there.

@@ -14,6 +14,7 @@ from .base import Encoder
 from .bge import BgeEncoder, model_file
 from .clip import ClipTextEncoder, ClipVisionEncoder
 from .clip_checkpoint import read_contents
+from .replicas import ImageReplicas, TextReplicas
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def find_weights(folders: Sequence[Path], files: Mapping[str, Path] | None = Non
 def make_encoder(location: WeightsLocation, device: str | None = None, dtype: str | None = None) -> Encoder:
     """An encoder, not yet loaded; see the encoders for `device` and `dtype` (BGE's dtype is its graph's own).
 
+    device: of several, with commas between them, each has a replica, and they share the work.
     Raises WeightsMissing, with the places that were looked at, when the location has no path.
     """
     if location.path is None:
@@ -96,11 +98,17 @@ def make_encoder(location: WeightsLocation, device: str | None = None, dtype: st
         raise WeightsMissing(
             f"No weights for {location.space}: {location.problem} Looked in {places}. Needed: {location.needs}"
         )
-    if location.space == "bge":
-        return BgeEncoder(location.path, device)
+    devices = [None] if device is None else [name.strip() for name in device.split(",")]
     if location.space == "clip_h":
-        return ClipVisionEncoder(location.path, device, dtype)
-    return ClipTextEncoder(location.space, location.path, device, dtype)
+        pictures = [ClipVisionEncoder(location.path, name, dtype) for name in devices]
+        return pictures[0] if len(pictures) == 1 else ImageReplicas(pictures)
+    texts = [
+        BgeEncoder(location.path, name)
+        if location.space == "bge"
+        else ClipTextEncoder(location.space, location.path, name, dtype)
+        for name in devices
+    ]
+    return texts[0] if len(texts) == 1 else TextReplicas(texts)
 
 
 def _named(space: str, path: Path) -> WeightsLocation:

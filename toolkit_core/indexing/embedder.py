@@ -62,8 +62,10 @@ class Embedder:
         return None
 
     def write(self, connection: Connection, space: Space, owners: Sequence[int], made: Vectors) -> None:
-        vectors.write(connection, space, owners, made)
-        self.embedded[space.name] += len(owners)
+        """Write vectors, unless the space went over to other weights while they were made: then they stay pending."""
+        if self._encoders.is_current(connection, space.name):
+            vectors.write(connection, space, owners, made)
+            self.embedded[space.name] += len(owners)
 
     def finish(self, waiting: Waiting, made: Vectors | None) -> None:
         """Write what waited, where it could be encoded, and give up the claim."""

@@ -23,8 +23,8 @@ from ..database.claims import FILE, file_key, worker
 from ..database.images import ImageRow, KnownFile
 from ..database.segments import seal
 from ..database.vectors import Vectors
-from ..encoders.pixels import Pixels, decode
-from ..errors import ConditioningError, EncoderError, ImageError
+from ..encoders.pixels import Pixels
+from ..errors import ConditioningError, EncoderError
 from ..records import FailedFile, IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
@@ -32,7 +32,7 @@ from .continued import continued_rows
 from .embedder import TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting
 from .gone import note_undecodable, note_unseen
 from .keep import keep_conditionings
-from .read import ReadFile, read_file
+from .read import ReadFile, read_file, read_pixels
 from .scan import FoundFile, resolve, scan
 from .sidecars import stamp
 from .stages import FILES_AHEAD, StageClock, ahead, batches
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[[Progress], None]
 
 FILES_A_BATCH = 32
-# Batches that are matched, and encoded, before the next stage takes them.
+# Batches that are matched, or decoded, before an encoder takes them.
 BATCHES_AHEAD = 2
 # Between looks at what other workers have claimed.
 WAITING_SECONDS = 1.0
@@ -93,8 +93,13 @@ class Indexer:
         index: IndexKind = "hnsw",
         pair_index: bool = False,
         node_types: Callable[[], NodeTypes | None] = lambda: None,
+        devices: int = 1,
     ) -> None:
-        """See `Library.index`. index, pair_index: see `Settings`. node_types: asked once there is a file to read."""
+        """See `Library.index`. index, pair_index: see `Settings`. node_types: asked once there is a file to read.
+
+        devices: how many batches may be encoded side by side.
+        """
+        self._devices = devices
         self._index: IndexKind = index
         self._pair_index = pair_index
         self._recursive = recursive
@@ -122,7 +127,7 @@ class Indexer:
             self._reader_count = os.cpu_count() or 1
             self._readers, self._matcher, self._encoder = (
                 stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
-                for name, count in (("read", self._reader_count), ("match", 1), ("encode", 1))
+                for name, count in (("read", self._reader_count), ("match", 1), ("encode", self._devices))
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
@@ -212,12 +217,12 @@ class Indexer:
         reading = partial(read_file, node_types=self._node_types(), decoded=self._embed)
         read = self._clock.timed("read", reading, self._reader_count)
         match = self._clock.timed("match", self._matched)
-        encode = self._clock.timed("encode", self._encoded)
+        encode = self._clock.timed("encode", self._encoded, self._devices)
         write = self._clock.timed("write", self._write_files)
         files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), FILES_A_BATCH)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
-        for job, made in ahead(self._encoder, encode, jobs, BATCHES_AHEAD):
+        for job, made in ahead(self._encoder, encode, jobs, self._devices + 1):
             if isinstance(job, Waiting):
                 self._embedder.finish(job, made)
                 continue
@@ -303,12 +308,12 @@ class Indexer:
 
     def _embed_pending(self, space: Space, total: int) -> int:
         """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
-        encode = self._clock.timed("encode", self._encoded)
+        encode = self._clock.timed("encode", self._encoded, self._devices)
         waiting = self._embedder.waiting(space, 0, TEXTS_A_BATCH if space.of == "text" else FILES_A_BATCH)
         if space.of == "image":
             waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
         done = elsewhere = 0
-        for job, made in ahead(self._encoder, encode, waiting, BATCHES_AHEAD):
+        for job, made in ahead(self._encoder, encode, waiting, self._devices + 1):
             assert isinstance(job, Waiting)
             self._embedder.finish(job, made)
             done += len(job.owners)
@@ -318,7 +323,7 @@ class Indexer:
 
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
-        read = self._clock.timed("read", _pixels_again, self._reader_count)
+        read = self._clock.timed("read", read_pixels, self._reader_count)
         pixels = list(self._readers.map(read, waiting.values))
         there = [i for i, picture in enumerate(pixels) if picture is not None]
         undecodable = [i for i, picture in enumerate(pixels) if picture is None]
@@ -333,11 +338,3 @@ class Indexer:
         except (ConditioningError, EncoderError) as error:
             self._embedder.refused["conditioning"] = str(error)
             return 0
-
-
-def _pixels_again(path: str) -> Pixels | None:
-    """The pixels of a file that has a row but no vector; None where it is gone or damaged by now."""
-    try:
-        return decode(Path(path).read_bytes()).pixels
-    except (OSError, ImageError):
-        return None

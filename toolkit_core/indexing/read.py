@@ -82,3 +82,11 @@ def read_bytes(found: FoundFile) -> bytes | FailedFile:
         return Path(found.path).read_bytes()
     except OSError as error:
         return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")
+
+
+def read_pixels(path: str) -> Pixels | None:
+    """The pixels of a file that has a row; None where it is gone or damaged by now."""
+    try:
+        return decode(Path(path).read_bytes()).pixels
+    except (OSError, ImageError):
+        return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import PathNotFound
 from ..records import FailedFile
@@ -22,8 +22,7 @@ LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
 LONGEST_PATH = 2600
 
 
-@dataclass(frozen=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """A file on disk. `modified_at` is in UTC, to the microsecond."""
 
     path: str
@@ -116,7 +115,7 @@ def _unseen(path: str, error: OSError) -> FailedFile:
 
 
 def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> FoundFile | FailedFile:
-    if len(os.fsencode(path)) > LONGEST_PATH:
+    if 4 * len(path) > LONGEST_PATH and len(os.fsencode(path)) > LONGEST_PATH:
         return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
     return FoundFile(path, status.st_size, modified_at(status), sidecars)
 

@@ -85,7 +85,7 @@ def sidecars_beside(path: str, folders: dict[str, FolderSidecars]) -> tuple[Side
 
 def stamp(sidecars: Sequence[Sidecar]) -> str | None:
     """A text that another one of these sidecars' sets, sizes or times changes; None where there are none."""
-    return " ".join(f"{s.suffix}:{s.size}:{s.modified_at}" for s in sidecars) or None
+    return " ".join(f"{s.suffix}:{s.size}:{s.modified_at}" for s in sidecars) if sidecars else None
 
 
 def read_sidecars(sidecars: Sequence[Sidecar]) -> dict[str, str]:

@@ -115,6 +115,13 @@ def print_status(console: Console, status: LibraryStatus) -> None:
             Text(made_by.name if made_by else "none yet"),
         )
     console.print(table)
+    for space, again in status.reembedding.items():
+        console.print(
+            Text(
+                f"{space} is being made again with {printable(again.encoder)}: {again.done:,} vectors so far. "
+                f"`diffusion-toolkit reindex {space}` goes on, with --abandon it is given up."
+            )
+        )
 
 
 def print_weights(console: Console, locations: Mapping[str, WeightsLocation]) -> None:

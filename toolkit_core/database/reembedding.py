@@ -1,0 +1,111 @@
+"""A space's vectors made again with other weights, beside those that serve until the new ones are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from psycopg import sql
+
+from ..errors import DatabaseError
+from ..records import Reembedding
+from ..spaces import PAIRED, SPACES, IndexKind, Space
+from . import revision, segments
+from .database import Connection, Database
+from .index_build import ProgressCallback, watched
+from .segments import ROWS_WORTH_AN_INDEX
+from .vectors import Vectors, halves, names
+
+
+@contextmanager
+def alone(database: Database, space: Space) -> Iterator[None]:
+    """Keep other processes from making the same space again. Raises DatabaseError where one is at it."""
+    lock = [f"diffusion_toolkit {database.schema} reembed {space.name}"]
+    with database.autocommit() as connection:
+        row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", lock).fetchone()
+        if row != (True,):
+            raise DatabaseError(f"Another process is making the {space.name} vectors again. Let it finish, or stop it.")
+        try:
+            yield
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
+
+
+def probe(connection: Connection, space: Space) -> Vectors | None:
+    """The probe of the weights that a space is made again with, float32, shape (rows, width); None where it is not."""
+    row = connection.execute("SELECT probe FROM next_encoder WHERE space = %s", [space.name]).fetchone()
+    return None if row is None else np.asarray(row[0], np.float32).reshape(-1, space.width)
+
+
+def begin(connection: Connection, space: Space, name: str, probe: Vectors) -> None:
+    """Start anew, with these weights."""
+    abandon(connection, space)
+    connection.execute(
+        "INSERT INTO next_encoder (space, name, probe) VALUES (%s, %s, %s::real[])",
+        [space.name, name, probe.ravel().tolist()],
+    )
+
+
+def abandon(connection: Connection, space: Space) -> bool:
+    """Forget what was made. Returns whether a space was being made again."""
+    connection.execute(sql.SQL("TRUNCATE {next}").format(**names(space)))
+    return connection.execute("DELETE FROM next_encoder WHERE space = %s", [space.name]).rowcount == 1
+
+
+def under_way(connection: Connection) -> dict[str, Reembedding]:
+    """What is being made again, by space."""
+    found = {}
+    for space, name in connection.execute("SELECT space, name FROM next_encoder ORDER BY space").fetchall():
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {next}").format(**names(SPACES[space]))).fetchone()
+        assert row is not None
+        found[space] = Reembedding(name, row[0])
+    return found
+
+
+def write(connection: Connection, space: Space, owners: Sequence[int], made: Vectors) -> None:
+    """Write new vectors, shape (len(owners), space.width). Raises EncoderError, as `vectors.write` does."""
+    connection.execute(
+        sql.SQL("INSERT INTO {next} SELECT * FROM unnest(%b::bigint[], %b::halfvec[]) ON CONFLICT DO NOTHING").format(
+            **names(space)
+        ),
+        [list(owners), halves(space, owners, made)],
+    )
+
+
+def switch(database: Database, space: Space, kind: IndexKind, progress: ProgressCallback) -> None:
+    """Put the new vectors and their encoder in the old ones' place: all in one transaction, with their index.
+
+    What was written with the old weights meanwhile, and has no new vector, is pending then.
+    """
+    with database.transaction() as connection:
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {next}").format(**names(space))).fetchone()
+        assert row is not None
+        [rows] = row
+
+    def build(connection: Connection) -> None:
+        if rows > ROWS_WORTH_AN_INDEX:
+            segments.replace(connection, space, kind, rows, own_server=database.server is not None)
+        else:
+            _refill(connection, space)
+        if space.name in PAIRED:
+            connection.execute("TRUNCATE image_pair, image_unpaired")
+        connection.execute(
+            "INSERT INTO encoder (space, name, probe) SELECT space, name, probe FROM next_encoder WHERE space = %s"
+            " ON CONFLICT (space) DO UPDATE SET name = excluded.name, probe = excluded.probe, created_at = now()",
+            [space.name],
+        )
+        abandon(connection, space)
+        revision.bump(connection)
+
+    watched(database, build, f"switch {space.name}", rows, progress)
+
+
+def _refill(connection: Connection, space: Space) -> None:
+    for statement in (
+        "LOCK TABLE {open}, {sketch}, {sealed}",  # in the order in which writers take them
+        "TRUNCATE {whole}, {sketch}",
+        "INSERT INTO {open} SELECT {owner}, embedding FROM {next}",
+        "INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM {open}",
+    ):
+        connection.execute(sql.SQL(statement).format(**names(space)))
