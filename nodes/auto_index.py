@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ class AutoIndexer:
 
     def __init__(self) -> None:
         self._settings: AutoIndexSettings | None = None
+        self._loaded_at = datetime.now(timezone.utc)
         self._stop = threading.Event()
         self._follower: threading.Thread | None = None
         self._busy_at = time.monotonic()
@@ -114,7 +116,7 @@ class AutoIndexer:
         from ..toolkit_core.indexing import Follower, FollowOptions
 
         options = FollowOptions(
-            backlog=False,
+            since=self._loaded_at,
             is_idle=partial(self._is_idle, settings.idle_seconds),
             embed=self._embed if settings.mode == "embeddings" else None,
             on_report=_log,

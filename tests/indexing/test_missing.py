@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit_core.database import images
+from toolkit_core.database import images, reembedding
 from toolkit_core.library import Library
 from toolkit_core.records import Pruned
-from toolkit_core.spaces import EMBEDDINGS
+from toolkit_core.spaces import EMBEDDINGS, SPACES
 
 MakePicture = Callable[..., Path]
 
@@ -176,6 +176,22 @@ def test_prune_removes_rows_vectors_and_texts_that_no_image_has(library: Library
     assert rows(library, "SELECT count(*) FROM raw_metadata") == [(1,)]
     assert library.search("a badger")[0].id == a
     assert library.prune([a, b]) == Pruned()
+
+
+def test_vectors_that_wait_to_take_the_old_ones_place_go_with_the_picture(
+    library: Library, two: Path, make_picture: MakePicture
+) -> None:
+    """A reindex of clip_h is half done when one file is replaced, and the other one is pruned."""
+    with library.database.transaction() as connection:
+        made = np.ones((2, 1024), np.float32)
+        reembedding.write(connection, SPACES["clip_h"], [ids(library)["a.png"], ids(library)["b.png"]], made)
+    make_picture("a.png", "a fox", seed=9)
+    library.index([two])
+    assert rows(library, "SELECT image_id FROM image_clip_h_next") == [(ids(library)["b.png"],)]
+    (two / "b.png").unlink()
+    library.index([two])
+    library.prune([image.id for image in library.missing()])
+    assert rows(library, "SELECT image_id FROM image_clip_h_next") == []
 
 
 def test_prune_leaves_what_is_back(library: Library, two: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from toolkit_core.errors import PathNotFound
 from toolkit_core.indexing import Follower, FollowOptions
+from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.library import Library
 from toolkit_core.records import IndexReport
 from toolkit_core.spaces import EMBEDDINGS
@@ -115,6 +117,11 @@ def following(library: Library, folder: Path, **options: Any) -> Iterator[Watche
         yield watched
     finally:
         watched.end()
+
+
+@pytest.fixture(autouse=True)
+def _often_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit_core.indexing.listen.TICK_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -405,7 +412,7 @@ def test_embedding_gives_way_to_whatever_is_more_urgent(
         watched.until(lambda: begun.is_set())
 
 
-def test_without_backlog_only_what_is_new_or_was_known_is_indexed(
+def test_since_a_moment_only_what_is_new_or_was_known_is_indexed(
     library: Library, folder: Path, make_picture: MakePicture
 ) -> None:
     names = ("backlog", "known", "moved", "gone", "changed")
@@ -417,27 +424,29 @@ def test_without_backlog_only_what_is_new_or_was_known_is_indexed(
     paths["gone"].unlink()
     make_picture("changed.png", "a crow", "")
     new = make_picture("new.png", "a new fox", "")
-    with following(library, folder, backlog=False) as watched:
+    with following(library, folder, since=datetime.now(timezone.utc) + timedelta(hours=1)) as watched:
         watched.until_equal(paths["known"], paths["changed"], moved, new, missing=1)
         assert sum(report.moved for report in watched.reports) == 1
         assert state(library)[str(paths["changed"])][1] == "a crow"
 
 
-def test_without_backlog_an_unknown_folder_is_left_alone_but_for_what_comes(
+def test_since_a_moment_an_unknown_folder_is_left_alone_but_for_what_came_then(
     library: Library, folder: Path, make_picture: MakePicture
 ) -> None:
-    make_picture("backlog.png", "a fox", "")
+    os.utime(make_picture("old.png", "a fox", ""), (3600, 3600))
+    unheard = make_picture("unheard.png", "a fox", "")
+    os.utime(unheard, (3 * 3600, 3 * 3600))
     walked = threading.Event()
 
     def embed(library: Any, progress: Any) -> IndexReport:
         walked.set()
         return library.index([], progress)
 
-    with following(library, folder, backlog=False, embed=embed) as watched:
+    with following(library, folder, since=EPOCH + timedelta(hours=2), embed=embed) as watched:
         watched.until(walked.is_set)
-        assert state(library) == {}
+        watched.until_equal(unheard)
         new = make_picture("new.png", "a new fox", "")
-        watched.until_equal(new)
+        watched.until_equal(unheard, new)
 
 
 def test_file_named_as_a_folder_is_refused(library: Library, make_picture: MakePicture) -> None:

@@ -115,11 +115,12 @@ def halves(space: Space, owners: Sequence[int], vectors: Vectors) -> list[HalfVe
 
 
 def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
-    """Remove the vectors of some owners."""
+    """Remove the vectors of some owners, also those that wait to take their place."""
     for statement in (  # in the order of `write`
         "DELETE FROM {open} WHERE {owner} = ANY(%s)",
         "DELETE FROM {sketch} WHERE {owner} = ANY(%s)",
         "DELETE FROM {sealed} WHERE {owner} = ANY(%s)",
+        "DELETE FROM {next} WHERE {owner} = ANY(%s)",
     ):
         connection.execute(sql.SQL(statement).format(**names(space)), [list(owners)])
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -64,8 +65,8 @@ class FollowOptions:
 
     poll: seconds between walks, in place of what the operating system tells; for network shares.
     walk_every: seconds between walks that find what was not heard.
-    backlog: also index what lay in the folders before any of it was indexed; without, only what is newer than the
-    newest image there that the library has.
+    since: where given, what lay in the folders before that is not indexed, unless it is newer than the newest image
+    that the library has of them.
     is_idle: asked before and during walks and embedding; while it says False, new files are read for their metadata,
     and nothing else is done.
     embed: fills what is pending; None for no embeddings.
@@ -75,7 +76,7 @@ class FollowOptions:
 
     poll: float | None = None
     walk_every: float = WALK_SECONDS
-    backlog: bool = True
+    since: datetime | None = None
     is_idle: Callable[[], bool] = lambda: True
     embed: Callable[[FollowingLibrary, ProgressCallback], IndexReport] | None = lambda library, progress: library.index(
         [], progress
@@ -175,6 +176,8 @@ class Follower:
                     logger.info("%s is followed.", heard.folder)
                 self._present.add(heard.folder)
                 self._unwalked.add(heard.folder)
+                if self._options.since is not None:
+                    self._unsettle_all(heard.folder, self._options.since)
             listings = _Listings()
             for path in heard.paths:
                 self._take(str(real_path(path)), listings, came=path in heard.added)
@@ -189,12 +192,15 @@ class Follower:
             self._gone.add(path)
         elif came and os.path.isdir(path):  # noqa: PTH112
             # What came with it, or right after it, may not be heard of.
-            for found in scan([path]):
-                if isinstance(found, FoundFile):
-                    self._unsettle(found.path)
+            self._unsettle_all(path)
         for picture in listings.pictures_of(path):
             if picture not in self._gone:
                 self._unsettle(picture)
+
+    def _unsettle_all(self, folder: str, since: datetime | None = None) -> None:
+        for found in scan([folder]):
+            if isinstance(found, FoundFile) and (since is None or found.modified_at >= since):
+                self._unsettle(found.path)
 
     def _unsettle(self, path: str) -> None:
         self._unsettled[path] = _Unsettled(None, time.monotonic())
@@ -241,7 +247,7 @@ class Follower:
         progress = self._watched(lambda: self._is_stopped() or not self._options.is_idle())
         with self._opened() as library, suppress(PathNotFound):  # it is gone then, and will be heard to be
             index = partial(library.index, progress=progress, embed=False)
-            if self._options.backlog:
+            if self._options.since is None:
                 self._report(index([folder]))
             else:
                 for report in catch_up(library.database, folder, progress, index):
