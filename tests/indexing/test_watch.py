@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from toolkit_core.errors import PathNotFound
+from toolkit_core.errors import DatabaseError, PathNotFound
 from toolkit_core.indexing import Follower, FollowOptions
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.library import Library
@@ -369,6 +369,14 @@ def test_server_that_dies_is_started_again_and_nothing_is_missed(
         psutil.wait_procs(processes, timeout=30)
         two = make_picture("2.png", "a crow", "")
         one.unlink()
+
+        def is_another_one_up() -> bool:
+            try:
+                return int(pid_file.read_text().splitlines()[0]) != server.pid and bool(state(library))
+            except (OSError, ValueError, IndexError, DatabaseError):
+                return False
+
+        watched.until(is_another_one_up)
         watched.until_equal(two, missing=1)
 
 
