@@ -380,6 +380,39 @@ def test_server_that_dies_is_started_again_and_nothing_is_missed(
         watched.until_equal(two, missing=1)
 
 
+def test_file_that_comes_back_while_the_database_is_away_is_read(
+    library: Library, folder: Path, make_picture: MakePicture
+) -> None:
+    away, tried = threading.Event(), threading.Event()
+
+    @contextmanager
+    def opened() -> Iterator[Library]:
+        if away.is_set():
+            tried.set()
+            raise DatabaseError("away")
+        yield library
+
+    path, other = make_picture("a.png", "a fox", ""), make_picture("b.png", "a crow", "")
+    follower = Follower(opened, [folder], FollowOptions())
+    watched = Watched(library, follower.run)
+    watched.thread.start()
+    try:
+        watched.until_equal(path, other)
+        away.set()
+        path.unlink()
+        other.unlink()
+        watched.until(tried.is_set)
+        make_picture("a.png", "a badger", "")
+        # Once it is tried again, what came is known.
+        tried.clear()
+        watched.until(tried.is_set)
+        away.clear()
+        watched.until_equal(path, missing=1)
+        assert state(library)[str(path)][1] == "a badger"
+    finally:
+        watched.end()
+
+
 def test_while_it_is_busy_only_metadata_is_read(library: Library, folder: Path, make_picture: MakePicture) -> None:
     idle = threading.Event()
     old = make_picture("old.png", "an old fox", "")

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .scan import real_path
-
 logger = logging.getLogger(__name__)
 
 # Between looks at whether the folder is still the same one.
@@ -63,7 +61,7 @@ class Listener:
     def _listen(self) -> None:
         was_there = True
         while not self._stopped.is_set():
-            folder = str(real_path(self._named))
+            folder = os.path.realpath(self._named)
             here = _identity(folder)
             if here is None:
                 if was_there:

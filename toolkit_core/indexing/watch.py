@@ -106,7 +106,7 @@ class Follower:
         options: FollowOptions,
     ) -> None:
         self._opened = opened
-        self._folders = list(dict.fromkeys(str(real_path(folder)) for folder in folders))
+        self._folders = list(dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders))
         self._options = options
         self._heard: deque[Heard] = deque()
         self._has_heard = threading.Event()
@@ -187,14 +187,17 @@ class Follower:
 
     def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
         """Note what was heard of one path."""
-        if not os.path.lexists(path):
+        is_there = os.path.lexists(path)
+        if is_there:
+            self._gone.discard(path)
+            if came and os.path.isdir(path):  # noqa: PTH112
+                # What came with it, or right after it, may not be heard of.
+                self._unsettle_all(path)
+        else:
             self._unsettled.pop(path, None)
             self._gone.add(path)
-        elif came and os.path.isdir(path):  # noqa: PTH112
-            # What came with it, or right after it, may not be heard of.
-            self._unsettle_all(path)
         for picture in listings.pictures_of(path):
-            if picture not in self._gone:
+            if is_there or picture != path:
                 self._unsettle(picture)
 
     def _unsettle_all(self, folder: str, since: datetime | None = None) -> None:
