@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -166,7 +167,10 @@ class AutoIndexer:
 
         sources: dict[str, EncoderSource] = {space: partial(source, space) for space in SPACES}
         try:
-            report = library.index([], progress, encoders=sources)
+            # In a thread that ends with it, and torch's own threads with that: while a second thread has some, OpenMP
+            # lets all of them sleep sooner, and a generation on the CPU takes a third longer.
+            with ThreadPoolExecutor(1) as passing:
+                report = passing.submit(library.index, [], progress, encoders=sources).result()
         finally:
             for encoder in made:
                 encoder.unload()

@@ -80,6 +80,7 @@ class Listener:
         """Pass on what the operating system says, until the folder is another one or the listener is stopped."""
         import watchfiles
 
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
         is_new = True
         try:
             for changes in watchfiles.watch(
