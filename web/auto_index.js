@@ -22,8 +22,8 @@ app.registerExtension({
             type: "combo",
             options: [
                 { text: "Off", value: "off" },
-                { text: "Prompts and settings", value: "metadata" },
-                { text: "Prompts, settings and embeddings", value: "embeddings" },
+                { text: "Metadata", value: "metadata" },
+                { text: "Embeddings, too", value: "embeddings" },
             ],
             defaultValue: "embeddings",
         },
