@@ -45,7 +45,8 @@ def test_index_search_show_and_status_agree(ask: Ask, tiny_weights: Path, make_p
     assert shown["parameters"]["seed"] == 11
     assert shown["embeddings"] == list(EMBEDDINGS)
     status = ask("status")
-    assert set(status) == {"images", "failed", "prompts", "read_by_older", "pending", "encoders", "indexes", "database"}
+    counts = {"images", "failed", "prompts", "read_by_older", "pending", "encoders", "indexes", "reembedding"}
+    assert set(status) == {*counts, "database"}
     assert (status["images"], status["failed"], status["prompts"]) == (2, 0, 2)
     assert status["encoders"]["clip_g"]["name"] == "clip_g"
     assert (status["indexes"]["clip_h"]["index"], status["indexes"]["clip_h"]["open"]) == (None, 2)

@@ -77,7 +77,7 @@ def counts(database: Database) -> tuple[int, int, int]:
 
 def nearest(connection: Connection, vector: NDArray[np.float32], depth: int) -> list[int]:
     part = QueryVector("clip_h", EMBEDDINGS["clip_h"], vector, 1.0)
-    return candidates(connection, part, segments(connection, CLIP_H), depth, None, 1.0).ids
+    return candidates(connection, part, segments(connection, CLIP_H), depth, None, 1.0).ids.tolist()
 
 
 def test_small_space_is_not_indexed(database: Database) -> None:

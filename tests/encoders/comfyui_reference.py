@@ -68,7 +68,8 @@ def pictures(given):
     plain = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     answers = {}
     for name in given["names"]:
-        image = nodes.LoadImage().load_image(name)[0][:1].float()
+        loader = nodes.LoadImage()  # pyright: ignore[reportAttributeAccessIssue]
+        image = loader.load_image(name)[0][:1].float()
         pixels = comfy.clip_model.clip_preprocess(image, **plain)
         answers[name] = (255 * pixels[0]).round().byte().movedim(0, -1).numpy()
     return answers

@@ -12,7 +12,6 @@ import numpy as np
 from toolkit_core.encoders.base import Images, TextEncoder, Vectors
 from toolkit_core.encoders.clip import ClipVisionEncoder
 from toolkit_core.encoders.replicas import ImageReplicas, TextReplicas
-from toolkit_core.library import Library
 
 
 class Meeting(ClipVisionEncoder):
@@ -82,14 +81,3 @@ def test_faster_device_does_more() -> None:
     done.set()
     slow.join()
     assert calls == {"slow": 1, "fast": 5}
-
-
-def test_library_indexes_on_several_devices(
-    home: Path, schema: str, tiny_weights: Path, make_picture, pictures
-) -> None:
-    for n in range(70):
-        make_picture(f"{n}.png", f"prompt {n}")
-    with Library.open(home, library=schema, weights=[tiny_weights], device="cpu, cpu") as library:
-        report = library.index([pictures])
-        assert (report.new, sum(report.pending.values()), report.refused) == (70, 0, {})
-        assert library.search("prompt 3", top_k=1)[0].prompt == "prompt 3"

@@ -174,3 +174,13 @@ def test_only_one_process_makes_a_space_again(filled: Library, other: Library) -
         other.reindex("clip_l")
     with reembedding.alone(filled.database, SPACES["bge"]):
         assert other.reindex("clip_l").pending["clip_l"] == 0
+
+
+def test_picture_that_is_replaced_meanwhile_is_made_again(filled: Library, make_picture: MakePicture) -> None:
+    with filled.database.transaction() as connection:
+        id = connection.execute("SELECT id FROM image_file WHERE path LIKE '%/0.png'").fetchone()
+        assert id is not None
+        reembedding.write(connection, SPACES["clip_h"], [*id], np.ones((1, 1024), np.float32))
+    filled.index([make_picture("0.png", "prompt 0", seed=9)])
+    with filled.database.transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM image_clip_h_next").fetchone() == (0,)

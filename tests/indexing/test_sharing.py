@@ -164,3 +164,14 @@ def test_copies_of_a_moved_file_do_not_take_the_same_row(
     assert (report.moved, report.new) == (1, 3)
     with library.database.transaction() as connection:
         assert connection.execute("SELECT count(*) FROM image_file").fetchone() == (4,)
+
+
+def test_library_indexes_on_several_devices(
+    home: Path, schema: str, tiny_weights: Path, make_picture: MakePicture, pictures: Path
+) -> None:
+    for n in range(70):
+        make_picture(f"{n}.png", f"prompt {n}")
+    with Library.open(home, library=schema, weights=[tiny_weights], device="cpu, cpu") as library:
+        report = library.index([pictures])
+        assert (report.new, sum(report.pending.values()), report.refused) == (70, 0, {})
+        assert report.embedded == {"bge": 71, "clip_h": 70, "clip_l": 71, "clip_g": 71}

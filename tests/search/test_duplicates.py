@@ -21,6 +21,8 @@ from toolkit_core.records import DuplicateGroup, GenerationParameters, Progress
 from toolkit_core.search.sketch import principal_axes, sketch
 from toolkit_core.spaces import SPACES
 
+from .vectors import forget
+
 MakePicture = Callable[..., Path]
 Vectors = NDArray[np.float32]
 
@@ -235,7 +237,7 @@ def test_neighbours_that_cannot_be_had_say_why(bare: Library) -> None:
     fill(bare, in_a_plane(0))
     assert bare.neighbours(1) == []
     with bare.database.transaction() as connection:
-        vectors.drop(connection, SPACES["clip_h"])
+        forget(connection, SPACES["clip_h"])
     with pytest.raises(SearchError, match="Image 1 has no clip_h embedding"):
         bare.neighbours(1)
     with pytest.raises(ImageNotFound, match="no image with id 7"):

@@ -8,12 +8,13 @@ from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg import sql
 
-from toolkit_core.database import Database, images, vectors
+from toolkit_core.database import Connection, Database, images, vectors
 from toolkit_core.database.images import ImageRow
 from toolkit_core.indexing.scan import EPOCH
 from toolkit_core.records import GenerationParameters
-from toolkit_core.spaces import EMBEDDINGS, SPACES
+from toolkit_core.spaces import EMBEDDINGS, SPACES, Space
 
 
 @dataclass
@@ -74,3 +75,9 @@ def fill(database: Database, rows: int, images_a_prompt: int = 2, seed: int = 3)
         if embedding.of != "negative_prompt"
     }
     return Filled(database, ids, of_images)
+
+
+def forget(connection: Connection, space: Space) -> None:
+    """Remove all vectors of a space."""
+    rows = connection.execute(sql.SQL("SELECT {owner} FROM {whole}").format(**vectors.names(space))).fetchall()
+    vectors.remove(connection, space, [owner for (owner,) in rows])
