@@ -57,6 +57,31 @@ def library_revision() -> str:
         return f"unknown at {time.time_ns()}"
 
 
+def is_opened() -> bool:
+    """Whether something uses the library already."""
+    return _library is not None
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def user_settings() -> list[Mapping[str, Any]]:
+    """What each of ComfyUI's users has set in its editor, by the setting's id. Mostly there is one user."""
+    folders = list(Path(folder_paths.get_user_directory()).glob("*/comfy.settings.json"))
+    return [
+        settings for path in folders if not path.parent.name.startswith("__") and (settings := _read_settings(path))
+    ]
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is being written
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def home_folder() -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or folder_paths.get_system_user_directory("diffusion_toolkit"))
 

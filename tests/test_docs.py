@@ -35,7 +35,7 @@ from toolkit_core.library import Library
 from toolkit_core.settings import load_settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("search.md", "from-csharp.md")
+PAGES = ("search.md", "from-csharp.md", "following.md")
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_COMMAND = re.compile(r"`(diffusion-toolkit [^`]+)`")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .database import Database, curation, images, reembedding, rereading, revision, vectors
+from .database import Database, curation, images, missing, reembedding, rereading, revision, vectors
 from .database.segments import index_of, seal
 from .encoders.base import ImageEncoder, TextEncoder
 from .encoders.weights import WeightsLocation, find_weights, make_encoder
-from .errors import ImageNotFound, SearchError
+from .errors import DatabaseError, ImageNotFound, PathNotFound, SearchError
 from .metadata import READER_VERSION
 from .records import (
     DuplicateGroup,
@@ -23,7 +27,9 @@ from .records import (
     ImageRecord,
     IndexReport,
     LibraryStatus,
+    MissingImage,
     Progress,
+    Pruned,
     RereadReport,
     SealedSpace,
     SearchHit,
@@ -118,12 +124,16 @@ class Library:
         reindex: bool = False,
         encoders: Mapping[str, EncoderSource] | None = None,
         keep: ConditioningEncoder | None = None,
+        embed: bool = True,
     ) -> IndexReport:
         """Bring the library up to date with folders and files, and fill every space that is pending.
 
+        What the library has in the folders and is not there any more is marked as missing: a search leaves it out, and
+        nothing of it is lost; it is as before when the file is back, or is found in another folder.
         recursive: with the folders below them, at any depth. reindex: read unchanged files again, too.
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
+        embed: without, files are read for their metadata alone; what is pending then is not counted.
         An exception out of `progress` stops the run; what is done stays. Raises PathNotFound, DatabaseError.
         """
         from .indexing import Indexer
@@ -136,12 +146,69 @@ class Library:
             recursive=recursive,
             reindex=reindex,
             keep=keep,
+            embed=embed,
             index=self.settings.index,
             pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
             devices=self.settings.device_count,
         )
         return indexer.run(paths)
+
+    def watch(
+        self,
+        folders: Sequence[Path | str],
+        on_report: Callable[[IndexReport], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        poll: float | None = None,
+        embed: bool = True,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Keep the library equal to folders while they change, at any depth, until `stop` is set.
+
+        A new or changed file is read as soon as it is written, and embedded when nothing else is to be done. What is
+        deleted, or lies on a drive that is not there, is marked as missing, as by `index`. A folder may come later.
+        on_report: told what was done, each time. poll: seconds between looks at the folders, for network shares, where
+        the operating system does not tell of changes. embed: also fill what is pending, in the whole library.
+        Waits for a database that is not there. An exception out of `on_report` or `progress` ends it. Raises
+        PathNotFound for a file that is named as a folder.
+        """
+        from .indexing import Follower, FollowOptions
+
+        for folder in folders:
+            if Path(folder).expanduser().is_file():
+                raise PathNotFound(f"{os.fspath(folder)!r} is a file. Name the folder that it lies in.")
+        options = FollowOptions(
+            poll=poll,
+            embed=(lambda _, progress: self.index([], progress)) if embed else None,
+            on_report=on_report or (lambda _: None),
+            progress=progress or (lambda _: None),
+        )
+        Follower(self._revived, folders, options).run(stop or threading.Event())
+
+    def missing(
+        self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
+    ) -> list[MissingImage]:
+        """The images whose files are not there any more, by path.
+
+        folders: only those in or below them, which need not be there either. at_least: only those that have been
+        missing for so long. What is back by now, but was not indexed since, is among them. Raises DatabaseError.
+        """
+        from .indexing.scan import real_path
+
+        real = None if folders is None else [str(real_path(folder)) for folder in folders]
+        with self.database.transaction() as connection:
+            return missing.below(connection, real, at_least)
+
+    def prune(self, ids: Sequence[int], progress: Callable[[Progress], None] | None = None) -> Pruned:
+        """Remove images for good that are missing: their rows, vectors and tags, and prompts that no other image has.
+
+        ids: as `missing` gives them. What is not missing, or is back by now, is left alone. An exception out of
+        `progress` stops it; what is done stays. Raises DatabaseError.
+        """
+        from .indexing.gone import prune
+
+        return prune(self.database, ids, progress or (lambda _: None))
 
     def optimize(
         self, progress: Callable[[Progress], None] | None = None, *, rebuild: bool = False
@@ -414,6 +481,7 @@ class Library:
         """Counts, what is pending, and whose vectors each space holds."""
         with self.database.transaction() as connection:
             total, failed, prompts = images.counts(connection)
+            gone = missing.count(connection)
             read_by_older = rereading.count(connection, READER_VERSION)
             pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
             encoders = {space.name: vectors.encoder(connection, space) for space in SPACES.values()}
@@ -422,6 +490,7 @@ class Library:
         return LibraryStatus(
             images=total,
             failed=failed,
+            missing=gone,
             prompts=prompts,
             read_by_older=read_by_older,
             pending=pending,
@@ -457,6 +526,15 @@ class Library:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _revived(self) -> Iterator[Self]:
+        """For a piece of work that is tried again after a DatabaseError, with the embedded server running again."""
+        try:
+            yield self
+        except DatabaseError:
+            self.database.revive()
+            raise
 
     def _types_of_nodes(self) -> NodeTypes | None:
         if self._node_types is None and self._node_definitions is not None:

@@ -91,6 +91,27 @@ class ImageRecord:
     indexed_at: datetime
     embeddings: tuple[str, ...]
     """Names of the embeddings that are stored for it (see `toolkit_core.spaces`)."""
+    missing_since: datetime | None = None
+    """When its file was first not there any more; None where it is there."""
+
+
+@dataclass(frozen=True)
+class MissingImage:
+    """An image whose file is not there any more. is_curated: it is a favourite, or has a rating or tags."""
+
+    id: int
+    path: str
+    file_size: int | None
+    missing_since: datetime
+    is_curated: bool
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed from a library: images, and prompts that no other image has."""
+
+    images: int = 0
+    texts: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,6 +212,7 @@ class IndexReport:
     pending: vectors still missing in the whole library after it, by space.
     skipped: spaces left pending because there are no weights, with where they were looked for.
     refused: spaces left pending because their weights cannot be used, with the reason.
+    missing: images in the indexed folders whose files are not there any more.
     kept_conditionings: whole conditionings kept in this run.
     sealed: the spaces whose vectors came into an index after it.
     stages: the share of the time that each stage was at work ("scan", "read", "match", "encode", "write"), the slowest
@@ -202,6 +224,7 @@ class IndexReport:
     unchanged: int = 0
     moved: int = 0
     failed: tuple[FailedFile, ...] = ()
+    missing: int = 0
     embedded: Mapping[str, int] = field(default_factory=dict)
     pending: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -213,9 +236,10 @@ class IndexReport:
 
     def summary(self) -> str:
         """What became of the files, in one line."""
+        missing = f", {self.missing} missing" if self.missing else ""
         return (
             f"{self.new} new, {self.changed} changed, {self.moved} moved, {self.unchanged} unchanged, "
-            f"{len(self.failed)} failed in {self.seconds:.1f} s"
+            f"{len(self.failed)} failed{missing} in {self.seconds:.1f} s"
         )
 
     def pace(self) -> str | None:
@@ -322,12 +346,14 @@ class Reembedding:
 class LibraryStatus:
     """Counts of a whole library. `pending` and `indexes` are by space; `encoders` has None for a space never written.
 
+    missing: images whose files are not there any more.
     read_by_older: images that `reread` would read, because the readers became better since.
     reembedding: the spaces that an unfinished `reindex` makes again.
     """
 
     images: int
     failed: int
+    missing: int
     prompts: int
     read_by_older: int
     pending: Mapping[str, int]

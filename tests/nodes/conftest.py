@@ -158,13 +158,21 @@ def weights(comfyui_source: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def start_comfyui(comfyui_source: Path) -> Callable[..., Any]:
-    """Starts a ComfyUI in a folder of its own, with the pack under a name of its own, and stops it after the block."""
+    """Starts a ComfyUI in a folder of its own, with the pack under a name of its own, and stops it after the block.
+
+    settings: what its user has set in the editor; new outputs are not indexed by themselves, unless they say so.
+    """
 
     @contextlib.contextmanager
-    def start(base: Path, models: Path | None = None, **environment: str) -> Iterator[ComfyUI]:
+    def start(
+        base: Path, models: Path | None = None, settings: dict[str, Any] | None = None, **environment: str
+    ) -> Iterator[ComfyUI]:
         packs = base / "custom_nodes"
         for folder in (packs, base / "input", base / "output", base / "models"):
             folder.mkdir(parents=True)
+        settings_file = base / "user" / "default" / "comfy.settings.json"
+        settings_file.parent.mkdir(parents=True)
+        settings_file.write_text(json.dumps({"DiffusionToolkit.AutoIndex.Mode": "off", **(settings or {})}))
         (packs / "my images, 5 embeddings").symlink_to(PACK, target_is_directory=True)
         (packs / "observer_nodes").symlink_to(HERE / "observer_nodes", target_is_directory=True)
         if (ipadapter := _ipadapter(comfyui_source)) is not None:

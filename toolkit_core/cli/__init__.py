@@ -18,6 +18,7 @@ from .inspecting import inspect, show, status
 from .models import demo, models_app
 from .options import err
 from .searching import duplicates, neighbours, search
+from .watching import prune, watch
 
 app = typer.Typer(
     help="Five embeddings for every generated image, in PostgreSQL with pgvector.",
@@ -37,7 +38,7 @@ def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Lo
 
 
 for panel, commands in {
-    "Fill a library": (index, reread, reindex, optimize, status),
+    "Fill a library": (index, watch, prune, reread, reindex, optimize, status),
     "Find images": (search, neighbours, duplicates, show, inspect),
     "Use them": (curate, tags, export),
     "Weights": (demo,),

@@ -127,6 +127,12 @@ class Database:
                 if ours and not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
 
+    def revive(self) -> None:
+        """Start an embedded server again that does not run any more. Raises DatabaseError."""
+        if self.server is not None:
+            with self.server.lock():
+                self.conninfo = self._pool.conninfo = self.server.start()
+
     def close(self) -> None:
         """Close the connections; the last user of an embedded server also stops it."""
         self._pool.close()

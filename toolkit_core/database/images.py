@@ -87,9 +87,21 @@ def files_at(connection: Connection, paths: Sequence[str]) -> dict[str, KnownFil
 
 
 def continue_row(connection: Connection, id: int, path: str, modified_at: datetime) -> None:
-    """Note a file's present path and time. Everything else about its row stays."""
+    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened."""
     connection.execute(
-        "UPDATE image_file SET path = %s, modified_at = %s WHERE id = %s", [stored_path(path), modified_at, id]
+        "UPDATE image_file SET path = %s, modified_at = %s, missing_since = NULL,"
+        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s",
+        [stored_path(path), modified_at, id],
+    )
+
+
+def mark_damaged(connection: Connection, errors: Mapping[int, str]) -> None:
+    """Record why the pictures of some images cannot be decoded; the size that they claim is not known to be theirs."""
+    connection.execute(
+        "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
+        " FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
+        " WHERE f.id = new.id AND f.error IS NULL",
+        [list(errors), [storable(error) for error in errors.values()]],
     )
 
 
@@ -128,8 +140,10 @@ def mark_unopened(connection: Connection, path: str, error: str) -> bool:
     """
     cursor = connection.execute(
         "INSERT INTO image_file (path, error) VALUES (%s, %s)"
-        " ON CONFLICT (path) DO UPDATE SET error = excluded.error, modified_at = NULL, indexed_at = now()"
-        " WHERE (image_file.error, image_file.modified_at) IS DISTINCT FROM (excluded.error, NULL)",
+        " ON CONFLICT (path) DO UPDATE"
+        " SET error = excluded.error, modified_at = NULL, missing_since = NULL, indexed_at = now()"
+        " WHERE (image_file.error, image_file.modified_at, image_file.missing_since)"
+        " IS DISTINCT FROM (excluded.error, NULL, NULL)",
         [stored_path(path), storable(error)],
     )
     return cursor.rowcount == 1
@@ -172,6 +186,7 @@ def record(row: Mapping[str, Any]) -> ImageRecord:
         error=row["error"],
         indexed_at=row["indexed_at"],
         embeddings=tuple(name for name in EMBEDDINGS if row[name]),
+        missing_since=row["missing_since"],
     )
 
 
@@ -262,7 +277,7 @@ COLUMNS = (
 
 UPSERT_IMAGE = sql.SQL(
     "INSERT INTO image_file ({columns}) VALUES ({values})"
-    " ON CONFLICT (path) DO UPDATE SET indexed_at = now(), {updates} RETURNING id"
+    " ON CONFLICT (path) DO UPDATE SET indexed_at = now(), missing_since = NULL, {updates} RETURNING id"
 ).format(
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
     values=sql.SQL(", ").join(map(sql.Placeholder, COLUMNS)),
@@ -276,7 +291,7 @@ RECORD_COLUMNS = sql.SQL(", ").join(
             (
                 *("id", "path", "file_size", "modified_at", "width", "height", "prompt", "negative_prompt"),
                 *("generator", "model", "vae", "loras", "sampler", "scheduler", "steps", "cfg_scale", "guidance"),
-                *("seed", "denoise", "favorite", "rating", "tags", "error", "indexed_at"),
+                *("seed", "denoise", "favorite", "rating", "tags", "error", "indexed_at", "missing_since"),
             ),
         ),
         *(

@@ -44,11 +44,15 @@ def ids(connection: Connection, condition: Condition | None) -> NDArray[np.int64
 def listed(
     connection: Connection, order: str, top_k: int, condition: Condition | None, after: SearchHit | None
 ) -> list[SearchHit]:
-    """The first `top_k` images that fulfil a condition, in an order of `ORDERS`; or the first behind another image."""
+    """The first `top_k` images that fulfil a condition, in an order of `ORDERS`; or the first behind another image.
+
+    Without those whose files are missing.
+    """
     parameters: dict[str, object] = {**(condition.parameters if condition else {}), "top_k": top_k}
     statement = sql.SQL(
         "SELECT f.id, f.path, p.text, f.modified_at, f.favorite, f.rating FROM image_file f"
-        " LEFT JOIN prompt_text p ON p.id = f.prompt_id WHERE {condition}{behind} ORDER BY {order} LIMIT %(top_k)s"
+        " LEFT JOIN prompt_text p ON p.id = f.prompt_id WHERE f.missing_since IS NULL AND {condition}{behind}"
+        " ORDER BY {order} LIMIT %(top_k)s"
     ).format(
         condition=condition.sql if condition else sql.SQL("true"),
         behind=sql.SQL(f" AND {_BEHIND[order]}" if after else ""),  # pyright: ignore[reportArgumentType]

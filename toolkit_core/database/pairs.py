@@ -20,6 +20,7 @@ from .database import Connection, Database
 from .filters import Condition
 from .index_build import ProgressCallback, create_index, watched
 from .index_effort import set_ef_search
+from .missing import IS_FOUND
 from .vectors import names
 
 WIDTH = sum(SPACES[name].width for name in PAIRED)
@@ -54,7 +55,7 @@ def candidates(
     fulfils = sql.SQL("")
     if condition is not None:
         fulfils = sql.SQL(
-            " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND f.error IS NULL AND {})"
+            " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND " + IS_FOUND + " AND {})"
         ).format(condition.sql)
     set_ef_search(connection, max(depth, 100))
     statement = sql.SQL(

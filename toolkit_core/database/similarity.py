@@ -18,6 +18,7 @@ from ..spaces import SPACES, Embedding, IndexKind
 from .database import Connection
 from .filters import Condition
 from .index_effort import FEWEST_SKETCHED, SKETCHED_FOR_ONE, set_effort
+from .missing import IS_FOUND
 from .segments import Segments
 from .stored_text import disk_path
 from .vectors import names
@@ -120,7 +121,7 @@ def described(
 
 def expected_matches(connection: Connection, condition: Condition) -> int:
     """How many images PostgreSQL expects to fulfil a condition, by its statistics."""
-    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE f.error IS NULL AND {}")
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM image_file f WHERE " + IS_FOUND + " AND {}")
     row = connection.execute(explain.format(condition.sql), condition.parameters, prepare=False).fetchone()
     assert row is not None
     return int(row[0][0]["Plan"]["Plan Rows"])
@@ -128,7 +129,7 @@ def expected_matches(connection: Connection, condition: Condition) -> int:
 
 def matching(connection: Connection, condition: Condition, limit: int) -> list[int]:
     """The ids of images that fulfil a condition, `limit` of them at most."""
-    statement = sql.SQL("SELECT f.id FROM image_file f WHERE f.error IS NULL AND {} LIMIT %(matching_limit)s")
+    statement = sql.SQL("SELECT f.id FROM image_file f WHERE " + IS_FOUND + " AND {} LIMIT %(matching_limit)s")
     parameters = {**condition.parameters, "matching_limit": limit}
     rows = connection.execute(statement.format(condition.sql), parameters, prepare=False, binary=True)
     return [id for (id,) in rows]
@@ -184,7 +185,7 @@ def _near_statement(
         # A scalar subquery, which PostgreSQL cannot turn into a join that would lose the index's order.
         form["fulfils"] = sql.SQL(
             " WHERE (SELECT true FROM image_file f"
-            " WHERE f.{key} = v.{owner} AND f.error IS NULL AND {condition} LIMIT 1)"
+            " WHERE f.{key} = v.{owner} AND " + IS_FOUND + " AND {condition} LIMIT 1)"
         ).format(key=key_column(embedding), owner=form["owner"], condition=condition.sql)
     sealed = sql.SQL(_SEALED[index]).format(**form)
     opened = sql.SQL(_OPEN_SKETCHED if sketched else _OPEN).format(**form)
@@ -205,7 +206,7 @@ def _of_images(
         " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth})"
         " SELECT f.id, 1 - n.distance{columns} FROM nearest n JOIN image_file f ON f.{key} = n.owner"
         " LEFT JOIN prompt_text p ON p.id = f.prompt_id"
-        " WHERE f.error IS NULL{condition} ORDER BY n.distance, f.id LIMIT {depth}"
+        " WHERE " + IS_FOUND + "{condition} ORDER BY n.distance, f.id LIMIT {depth}"
     ).format(
         sealed=sealed,
         opened=opened,
@@ -256,7 +257,7 @@ def _matching_statement(embedding: Embedding, depth: int, condition: Condition, 
     sealed, opened = (sql.SQL(_SCANNED.replace("{part}", part)).format(**form) for part in ("{sealed}", "{open}"))
     return sql.SQL(
         "WITH chosen AS MATERIALIZED (SELECT f.id, f.{key} AS owner FROM image_file f"
-        " WHERE f.error IS NULL AND f.{key} IS NOT NULL AND {condition} LIMIT {most} + 1),"
+        " WHERE " + IS_FOUND + " AND f.{key} IS NOT NULL AND {condition} LIMIT {most} + 1),"
         " few AS MATERIALIZED (SELECT array_agg(DISTINCT owner) AS owners FROM chosen HAVING count(*) <= {most}),"
         " near AS MATERIALIZED ({sealed_rows} UNION ALL {open_rows}),"
         " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth}),"

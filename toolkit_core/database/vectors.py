@@ -171,7 +171,7 @@ def is_current(connection: Connection, space: Space, since: datetime | None) -> 
     return row is not None and row[0] == since
 
 
-# Only texts that an image has now; only images that could be decoded.
+# Only texts that an image has now; only images that could be decoded and are there.
 PENDING_TEXTS = """
     SELECT {columns}
     FROM (SELECT id, text AS value FROM prompt_text) o
@@ -181,7 +181,7 @@ PENDING_TEXTS = """
 """
 PENDING_IMAGES = """
     SELECT {columns}
-    FROM (SELECT id, path AS value, error FROM image_file) o
+    FROM (SELECT id, path AS value, error, missing_since FROM image_file) o
     WHERE NOT EXISTS (SELECT FROM {table} e WHERE e.image_id = o.id)
-      AND o.error IS NULL
+      AND o.error IS NULL AND o.missing_since IS NULL
 """

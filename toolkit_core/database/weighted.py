@@ -13,6 +13,7 @@ from ..records import SearchHit
 from ..spaces import SPACES, Embedding
 from .database import Connection
 from .filters import Condition
+from .missing import IS_FOUND
 from .similarity import Bounds, QueryVector, and_, key_column, vector_of
 from .stored_text import disk_path
 from .vectors import names
@@ -89,7 +90,7 @@ def _statement(
         "{head}SELECT h.id, h.path, p.text, h.modified_at, h.favorite, h.rating, h.score, {columns} FROM ("
         " SELECT * FROM ("
         "  SELECT f.id, f.path, f.prompt_id, f.modified_at, f.favorite, f.rating, {score} AS score, {scores}"
-        "  FROM image_file f{joins} WHERE f.error IS NULL{chosen}{condition}{thresholds}"
+        "  FROM image_file f{joins} WHERE " + IS_FOUND + "{chosen}{condition}{thresholds}"
         " ) scored WHERE {within} ORDER BY score DESC, id LIMIT %(top_k)s"
         ") h LEFT JOIN prompt_text p ON p.id = h.prompt_id ORDER BY h.score DESC, h.id"
     ).format(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ MOST_PIXELS = 200_000_000
 _REDUCING_GAP = 3.0
 """Averages a big picture down before the filter. From 3 on the pixels stay the same in 8 bits but for single steps."""
 _ON_A_SIDE = (5, 6, 7, 8)
+_PNG_EXIF = ("exif", "Raw profile type exif")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ def decode(data: bytes) -> DecodedImage:
     return DecodedImage(width, height, _cropped(rgb, ClipCrop.of(width, height)))
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """The width and height that a picture has upright, by its header alone. Raises ImageError."""
+    with _opened(data) as image:
+        # Asked for the EXIF of a PNG that has none ahead of its pixels, Pillow decodes them to look behind.
+        has_exif = image.format != "PNG" or not image.info.keys().isdisjoint(_PNG_EXIF)
+        width, height = image.size
+        on_its_side = has_exif and image.getexif().get(ExifTags.Base.Orientation) in _ON_A_SIDE
+        return (height, width) if on_its_side else (width, height)
+
+
 def open_rgb(data: bytes) -> Image.Image:
     """The first frame as ComfyUI's LoadImage shows it: upright by its EXIF, without alpha, 16-bit grey scaled to 8.
 
@@ -58,6 +71,22 @@ def _open_rgb(data: bytes, least_side: int | None = None) -> tuple[Image.Image, 
 
     least_side: a JPEG may be scaled while it is decoded as long as no side gets shorter than this.
     """
+    with _opened(data) as image:
+        width, height = image.size
+        if least_side is not None and min(width, height) > least_side:
+            scale = least_side / min(width, height)
+            image.draft(None, (int(width * scale), int(height * scale)))
+        upright = ImageOps.exif_transpose(image)
+        if image.getexif().get(ExifTags.Base.Orientation) in _ON_A_SIDE:
+            width, height = height, width
+        if upright.mode.startswith("I"):
+            upright = upright.convert("I").point(lambda value: value * (1 / 255))
+        return upright.convert("RGB"), (width, height)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture by its header, of a size that is not refused; whatever is raised meanwhile comes out as ImageError."""
     if not data:
         raise ImageError("The file is empty.")
     try:
@@ -70,15 +99,7 @@ def _open_rgb(data: bytes, least_side: int | None = None) -> tuple[Image.Image, 
                     raise ImageError(
                         f"It claims {width} x {height} pixels; more than {MOST_PIXELS // 10**6} million are refused."
                     )
-                if least_side is not None and min(width, height) > least_side:
-                    scale = least_side / min(width, height)
-                    image.draft(None, (int(width * scale), int(height * scale)))
-                upright = ImageOps.exif_transpose(image)
-                if image.getexif().get(ExifTags.Base.Orientation) in _ON_A_SIDE:
-                    width, height = height, width
-                if upright.mode.startswith("I"):
-                    upright = upright.convert("I").point(lambda value: value * (1 / 255))
-                return upright.convert("RGB"), (width, height)
+                yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:

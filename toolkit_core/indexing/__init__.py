@@ -3,5 +3,6 @@
 from .indexer import Indexer, ProgressCallback
 from .reembed import reembed_space
 from .reread import Rereader
+from .watch import Follower, FollowOptions
 
-__all__ = ["Indexer", "ProgressCallback", "Rereader", "reembed_space"]
+__all__ = ["FollowOptions", "Follower", "Indexer", "ProgressCallback", "Rereader", "reembed_space"]

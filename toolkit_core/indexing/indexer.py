@@ -25,11 +25,12 @@ from ..database.segments import seal
 from ..database.vectors import Vectors
 from ..encoders.pixels import Pixels
 from ..errors import ConditioningError, EncoderError
-from ..records import FailedFile, IndexReport, Progress
+from ..records import FailedFile, IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .continued import continued_rows
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
+from .gone import note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
 from .scan import FoundFile, resolve, scan
@@ -85,6 +86,7 @@ class Indexer:
         recursive: bool = True,
         reindex: bool = False,
         keep: ConditioningEncoder | None = None,
+        embed: bool = True,
         index: IndexKind = "hnsw",
         pair_index: bool = False,
         node_types: Callable[[], NodeTypes | None] = lambda: None,
@@ -100,6 +102,7 @@ class Indexer:
         self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
+        self._embed = embed
         self._node_types = node_types
         self._database = database
         self._encoders = encoders
@@ -126,19 +129,24 @@ class Indexer:
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
             self._read_all(waiting)
-            for space in SPACES.values():
+            missing = note_unseen(self._database, resolved, self._unseen)
+            for space in SPACES.values() if self._embed else ():
                 self._embed_all_pending(space)
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
-        sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
-        with self._database.transaction() as connection:
-            pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
+        sealed: list[SealedSpace] = []
+        pending: dict[str, int] = {}
+        if self._embed:
+            sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
+            with self._database.transaction() as connection:
+                pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
         return IndexReport(
             new=self._counts["new"],
             changed=self._counts["changed"],
             unchanged=self._counts["unchanged"],
             moved=self._counts["moved"],
             failed=tuple(self._failed),
+            missing=missing,
             embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,
             skipped=self._embedder.skipped,
@@ -160,12 +168,13 @@ class Indexer:
             if isinstance(found, FailedFile):
                 self._failed.append(found)
                 continue
-            if self._is_known(found, known.get(found.path)):
+            if self._is_known(found, known.pop(found.path, None)):
                 self._counts["unchanged"] += 1
             else:
                 changed.append(found)
             if number % 1000 == 0:
                 self._progress(Progress("scan", number, None, found.path))
+        self._unseen = known
         return changed
 
     def _is_known(self, found: FoundFile, row: KnownFile | None) -> bool:
@@ -202,7 +211,8 @@ class Indexer:
             yield from (found for found in unread if keys[found.path] in mine)
 
     def _read(self, changed: Sequence[FoundFile]) -> None:
-        read = self._clock.timed("read", partial(read_file, node_types=self._node_types()), self._reader_count)
+        reading = partial(read_file, node_types=self._node_types(), decoded=self._embed)
+        read = self._clock.timed("read", reading, self._reader_count)
         match = self._clock.timed("match", self._matched)
         encode = self._clock.timed("encode", self._encoded, self._devices)
         write = self._clock.timed("write", self._write_files)
@@ -243,7 +253,7 @@ class Indexer:
         for batch in files:
             yield batch
             seen += len(batch.fresh)
-            if seen < TEXTS_A_BATCH:
+            if seen < TEXTS_A_BATCH or not self._embed:
                 continue
             seen = 0
             for space in TEXT_SPACES:
@@ -265,7 +275,8 @@ class Indexer:
         with self._database.transaction() as connection:
             for path, (row, before) in batch.continued.items():
                 images.continue_row(connection, before.id, path, row.modified_at)
-            news = [images.mark_unopened(connection, item.path, item.error) for item in batch.unopened]
+            unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
+            news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
             ids = images.write(
                 connection,
                 [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
@@ -311,6 +322,9 @@ class Indexer:
         """With pixels in place of paths; without files that are gone or damaged by now."""
         read = self._clock.timed("read", read_pixels, self._reader_count)
         owners, pixels = decoded(self._readers, waiting.owners, waiting.values, read)
+        lost = set(waiting.owners).difference(owners)
+        paths = zip(waiting.owners, waiting.values, strict=True)
+        note_undecodable(self._database, {owner: path for owner, path in paths if owner in lost})
         return replace(waiting, owners=owners, values=pixels)
 
     def _keep_conditionings(self, paths: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database.images import ImageRow
-from ..encoders.pixels import Pixels, decode
+from ..encoders.pixels import Pixels, decode, upright_size
 from ..errors import ImageError
 from ..metadata import READER_VERSION, read_parameters, read_texts
 from ..records import FailedFile, MetadataReading, MetadataText
@@ -23,7 +23,10 @@ LARGEST_FILE = 2**30
 
 @dataclass(frozen=True)
 class ReadFile:
-    """`pixels` is None where `row.error` says why. `row.parameters` are the `reading` of the `texts`."""
+    """`pixels` is None where `row.error` says why, or where they were not asked for.
+
+    `row.parameters` are the `reading` of the `texts`.
+    """
 
     row: ImageRow
     pixels: Pixels | None
@@ -35,19 +38,23 @@ class ReadFile:
         return self.row.path
 
 
-def read_file(found: FoundFile, node_types: NodeTypes | None = None) -> ReadFile | FailedFile:
+def read_file(found: FoundFile, node_types: NodeTypes | None = None, *, decoded: bool = True) -> ReadFile | FailedFile:
     """Read a file and its sidecars.
 
     FailedFile where its bytes cannot be had; a damaged picture still has a row and its metadata.
-    node_types: of a running ComfyUI, see `read_parameters`.
+    node_types: of a running ComfyUI, see `read_parameters`. decoded: with the pixels; without, whether they are damaged
+    is not known.
     """
     data = read_bytes(found)
     if isinstance(data, FailedFile):
         return data
     width = height = pixels = problem = None
     try:
-        image = decode(data)
-        width, height, pixels = image.width, image.height, image.pixels
+        if decoded:
+            image = decode(data)
+            width, height, pixels = image.width, image.height, image.pixels
+        else:
+            width, height = upright_size(data)
     except ImageError as error:
         problem = str(error)
     texts = read_texts(data, read_sidecars(found.sidecars))

@@ -36,13 +36,20 @@ def resolve(paths: Sequence[Path | str]) -> list[str]:
 
     Raises PathNotFound for one that is not there.
     """
-    resolved: list[Path] = []
+    resolved: dict[Path, None] = {}
     for path in paths:
-        real = Path(os.path.realpath(Path(path).expanduser()))
+        real = real_path(path)
         if not real.exists():
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
-        resolved.append(real)
-    return [str(path) for path in dict.fromkeys(resolved) if not any(other in path.parents for other in resolved)]
+        resolved[real] = None
+    return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
+
+
+def real_path(path: Path | str) -> Path:
+    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it."""
+    given = Path(path).expanduser()
+    real = Path(os.path.realpath(given))
+    return real if real.is_dir() or not given.name else Path(os.path.realpath(given.parent)) / given.name
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:

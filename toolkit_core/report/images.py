@@ -75,6 +75,7 @@ def print_record(console: Console, record: ImageRecord) -> None:
         ("embeddings", ", ".join(record.embeddings) or "none yet"),
         ("indexed", f"{record.indexed_at:%Y-%m-%d %H:%M}"),
         ("error", record.error),
+        ("missing since", f"{record.missing_since:%Y-%m-%d %H:%M}" if record.missing_since else None),
     ]
     print_rows(console, f"Image {record.id}", rows)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -10,7 +12,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ..encoders.weights import WeightsLocation
-from ..records import ExportReport, FailedFile, IndexReport, LibraryStatus, RereadReport, SealedSpace
+from ..records import (
+    ExportReport,
+    FailedFile,
+    IndexReport,
+    LibraryStatus,
+    MissingImage,
+    RereadReport,
+    SealedSpace,
+)
 from .text import print_rows, printable
 
 UNTRAINED = (
@@ -34,6 +44,21 @@ def print_reread_report(console: Console, report: RereadReport) -> None:
         console.print("What is current was read by this version before; --all reads it, too.")
     _print_spaces(console, report.embedding)
     _print_failures(console, report.unread)
+
+
+def print_missing(console: Console, images: Sequence[MissingImage]) -> None:
+    """How many images are missing, by the folder that they lay in, and whether that is there."""
+    table = Table(Column("folder", overflow="fold"), Column("missing", justify="right"), "since", "")
+    by_folder = groupby(sorted(images, key=_folder), key=_folder)
+    for folder, group in by_folder:
+        lost = list(group)
+        curated = sum(image.is_curated for image in lost)
+        remarks = [f"{curated} favourites, rated or tagged"] if curated else []
+        if not Path(folder).is_dir():
+            remarks.append("the folder is not there: is its drive connected?")
+        since = min(image.missing_since for image in lost)
+        table.add_row(Text(printable(folder)), f"{len(lost):,}", f"{since:%Y-%m-%d %H:%M}", "; ".join(remarks))
+    console.print(table)
 
 
 def print_sealed(console: Console, sealed: Sequence[SealedSpace]) -> None:
@@ -71,6 +96,7 @@ def print_status(console: Console, status: LibraryStatus) -> None:
             ("connect with", f"psql '{status.database['connection']}'"),
             ("images", status.images),
             ("failed", status.failed),
+            ("missing", _missing(status.missing)),
             ("prompts", status.prompts),
             ("read by older", _read_by_older(status.read_by_older)),
         ],
@@ -124,6 +150,14 @@ def _print_failures(console: Console, failures: Sequence[FailedFile]) -> None:
         console.print(Text.assemble((printable(failed.path), "bold"), ": ", failed.error))
     if len(failures) > MOST_FAILURES_SHOWN:
         console.print(f"… and {len(failures) - MOST_FAILURES_SHOWN} more; --json lists them all.")
+
+
+def _folder(image: MissingImage) -> str:
+    return str(Path(image.path).parent)
+
+
+def _missing(images: int) -> str | None:
+    return f"{images} images; `diffusion-toolkit prune` lists them" if images else None
 
 
 def _read_by_older(images: int) -> str | None:

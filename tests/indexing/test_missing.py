@@ -1,0 +1,263 @@
+"""Files that are gone: what is known of them stays, is not found meanwhile, and goes when it is told to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit_core.database import images, reembedding
+from toolkit_core.library import Library
+from toolkit_core.records import Pruned
+from toolkit_core.spaces import EMBEDDINGS, SPACES
+
+MakePicture = Callable[..., Path]
+
+
+def rows(library: Library, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    with library.database.transaction() as connection:
+        return connection.execute(statement.encode(), parameters).fetchall()
+
+
+def ids(library: Library) -> dict[str, int]:
+    return {Path(path).name: id for id, path in rows(library, "SELECT id, path FROM image_file")}
+
+
+def missing(library: Library) -> list[str]:
+    return [Path(image.path).name for image in library.missing()]
+
+
+def found(library: Library) -> set[str]:
+    return {Path(hit.path).name for hit in library.search(filter="id:>0", top_k=100)}
+
+
+@pytest.fixture
+def two(library: Library, make_picture: MakePicture) -> Path:
+    """A folder of a.png and b.png, which is indexed."""
+    make_picture("a.png", "a fox", "blurry", seed=1)
+    folder = make_picture("b.png", "a badger", "blurry", seed=2).parent
+    library.index([folder])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"text": "a fox"},
+        {"image_id": 1},
+        {"text": "a fox", "weights": {"bge": 1, "clip_h": 1}, "image_id": 1},
+        {"text": "a fox", "filter": "width:320"},
+        {"text": "a fox", "weights": {"bge": 1, "clip_h": 1}, "image_id": 1, "filter": "width:320"},
+        {"filter": "width:320"},
+        {"filter": "width:320", "sort": "rating"},
+    ],
+)
+def test_search_leaves_out_what_is_missing(library: Library, two: Path, query: dict[str, Any]) -> None:
+    before = library.revision()
+    assert {Path(hit.path).name for hit in library.search(**query)} == {"a.png", "b.png"}
+    (two / "b.png").unlink()
+    assert library.index([two]).missing == 1
+    assert library.revision() != before
+    assert {Path(hit.path).name for hit in library.search(**query)} == {"a.png"}
+
+
+def test_duplicates_leave_out_what_is_missing(library: Library, two: Path) -> None:
+    shutil.copy(two / "a.png", two / "copy.png")
+    library.index([two])
+    assert [group.kind for group in library.duplicates()] == ["identical"]
+    (two / "copy.png").unlink()
+    library.index([two])
+    assert library.duplicates() == []
+
+
+def test_missing_image_is_kept_with_everything_until_its_file_is_back(library: Library, two: Path) -> None:
+    before = library.image(ids(library)["b.png"])
+    library.curate([before.id], rating=9, add_tags=["fur"])
+    (two / "b.png").rename(two.parent / "elsewhere.png")
+    report = library.index([two])
+    assert (report.missing, report.unchanged) == (1, 1)
+    assert "1 missing" in report.summary()
+    kept = library.image(before.id)
+    assert (kept.rating, kept.tags, kept.embeddings, kept.error) == (9, ("fur",), tuple(EMBEDDINGS), None)
+    assert kept.missing_since is not None
+    assert library.status().missing == 1
+    assert library.index([two]).missing == 1
+    assert library.image(before.id).missing_since == kept.missing_since, "the first time counts"
+    (two.parent / "elsewhere.png").rename(two / "b.png")
+    report = library.index([two])
+    assert (report.missing, report.unchanged, sum(report.embedded.values())) == (0, 2, 0)
+    assert library.image(before.id).missing_since is None
+    assert found(library) == {"a.png", "b.png"}
+
+
+def test_missing_file_that_is_found_in_another_folder_is_the_same_image(library: Library, two: Path) -> None:
+    id = ids(library)["b.png"]
+    (two / "b.png").rename(two.parent / "moved.png")
+    library.index([two])
+    assert missing(library) == ["b.png"]
+    report = library.index([two.parent / "moved.png"])
+    assert (report.moved, report.new) == (1, 0)
+    record = library.image(id)
+    assert (Path(record.path).name, record.missing_since) == ("moved.png", None)
+
+
+def test_other_content_in_the_place_of_a_missing_file_is_found(library: Library, two: Path, make_picture: Any) -> None:
+    (two / "b.png").unlink()
+    library.index([two])
+    make_picture("b.png", "a crow", seed=9)
+    assert library.index([two]).changed == 1
+    assert missing(library) == []
+
+
+def test_only_what_is_gone_below_the_indexed_folders_is_missing(library: Library, two: Path, make_picture: Any) -> None:
+    deep = make_picture("deep/c.png", "a crow")
+    library.index([two])
+    other = two.parent / "other"
+    other.mkdir()
+    (two / "a.png").unlink()
+    assert library.index([other]).missing == 0
+    assert library.index([two / "b.png"]).missing == 0
+    assert library.index([deep.parent]).missing == 0
+    assert library.index([two], recursive=False).missing == 1
+    assert missing(library) == ["a.png"]
+
+
+def test_file_that_could_not_be_opened_for_a_while_has_no_error_left(library: Library, two: Path) -> None:
+    path = two / "a.png"
+    with library.database.transaction() as connection:
+        assert images.mark_unopened(connection, str(path), "It cannot be opened: Permission denied")
+    assert found(library) == {"a.png", "b.png"}, "a list shows what has an error, too"
+    assert library.search("a fox", top_k=1)[0].path == str(two / "b.png")
+    library.index([two])
+    assert library.image(ids(library)["a.png"]).error is None
+
+
+def test_reading_without_embedding_and_embedding_later_is_the_same(
+    library: Library, home: Path, schema: str, tiny_weights: Path, make_picture: MakePicture, pictures: Path
+) -> None:
+    for n in range(5):
+        make_picture(f"{n}.png", f"prompt {n}", "blurry", seed=n)
+    whole = (pictures / "0.png").read_bytes()
+    (pictures / "broken.png").write_bytes(whole[: len(whole) // 2])
+    report = library.index([pictures], embed=False)
+    assert (report.new, report.failed, sum(report.embedded.values()), report.pending) == (6, (), 0, {})
+    assert library.search(filter="prompt:2 width:320 height:240")[0].path == str(pictures / "2.png")
+    assert not library.image(ids(library)["2.png"]).embeddings
+    library.index([])
+    with Library.open(home, library=f"{schema}_whole", weights=[tiny_weights]) as other:
+        other.index([pictures])
+        for name, id in ids(other).items():
+            mine, theirs = library.image(ids(library)[name]), other.image(id)
+            assert (mine.parameters, mine.width, mine.error) == (theirs.parameters, theirs.width, theirs.error), name
+            assert mine.embeddings == theirs.embeddings
+            for space, vector in other.embeddings(id).items():
+                assert np.allclose(library.embeddings(mine.id)[space], vector, rtol=2e-3, atol=2e-3)
+    assert library.status().pending == dict.fromkeys(library.status().pending, 0), "what is damaged is not tried again"
+
+
+def test_prune_removes_rows_vectors_and_texts_that_no_image_has(library: Library, two: Path) -> None:
+    a, b = ids(library)["a.png"], ids(library)["b.png"]
+    (two / "b.png").unlink()
+    library.index([two])
+    before = library.revision()
+    assert library.prune([a, b]) == Pruned(images=1, texts=1), "the negative prompt is a.png's, too"
+    assert library.revision() != before
+    assert list(ids(library)) == ["a.png"]
+    assert {text for (text,) in rows(library, "SELECT text FROM prompt_text")} == {"a fox", "blurry"}
+    assert rows(library, "SELECT image_id FROM image_clip_h") == [(a,)]
+    for table in ("prompt_bge", "prompt_clip_l", "prompt_clip_g", "prompt_bge_sketch"):
+        assert rows(library, f"SELECT count(*) FROM {table}") == [(2,)], table
+    assert rows(library, "SELECT count(*) FROM raw_metadata") == [(1,)]
+    assert library.search("a badger")[0].id == a
+    assert library.prune([a, b]) == Pruned()
+
+
+def test_vectors_that_wait_to_take_the_old_ones_place_go_with_the_picture(
+    library: Library, two: Path, make_picture: MakePicture
+) -> None:
+    """A reindex of clip_h is half done when one file is replaced, and the other one is pruned."""
+    with library.database.transaction() as connection:
+        made = np.ones((2, 1024), np.float32)
+        reembedding.write(connection, SPACES["clip_h"], [ids(library)["a.png"], ids(library)["b.png"]], made)
+    make_picture("a.png", "a fox", seed=9)
+    library.index([two])
+    assert rows(library, "SELECT image_id FROM image_clip_h_next") == [(ids(library)["b.png"],)]
+    (two / "b.png").unlink()
+    library.index([two])
+    library.prune([image.id for image in library.missing()])
+    assert rows(library, "SELECT image_id FROM image_clip_h_next") == []
+
+
+def test_prune_leaves_what_is_back(library: Library, two: Path) -> None:
+    (two / "b.png").rename(two / "b.txt")
+    library.index([two])
+    (two / "b.txt").rename(two / "b.png")
+    assert missing(library) == ["b.png"]
+    assert library.prune([image.id for image in library.missing()]) == Pruned()
+    assert missing(library) == []
+    assert found(library) == {"a.png", "b.png"}
+
+
+def test_metadata_that_others_are_packed_against_outlives_its_image(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
+    words = " ".join(f"word{n}" for n in range(200))
+    base = make_picture("base.png", words, seed=1)
+    library.index([base])
+    make_picture("variant.png", words, seed=2)
+    library.index([pictures])
+    assert rows(library, "SELECT count(*) FROM raw_metadata WHERE base_id IS NOT NULL") == [(1,)]
+    base.unlink()
+    library.index([pictures])
+    assert library.prune([image.id for image in library.missing()]).images == 1
+    assert rows(library, "SELECT count(*) FROM raw_metadata") == [(2,)]
+    assert library.reread(everything=True).from_kept == 1
+    (pictures / "variant.png").unlink()
+    library.index([pictures])
+    library.prune([image.id for image in library.missing()])
+    assert rows(library, "SELECT count(*) FROM raw_metadata") == [(0,)]
+
+
+def test_missing_is_asked_by_folder_and_by_time(library: Library, two: Path, make_picture: MakePicture) -> None:
+    deep = make_picture("deep/c.png", "a crow")
+    library.index([two])
+    shutil.rmtree(deep.parent)
+    (two / "a.png").unlink()
+    library.index([two])
+    assert missing(library) == ["a.png", "c.png"]
+    assert [Path(image.path).name for image in library.missing([deep.parent])] == ["c.png"]
+    assert library.missing(["/nowhere"]) == []
+    assert library.missing([]) == []
+    assert library.missing(at_least=timedelta(minutes=1)) == []
+    rows(library, "UPDATE image_file SET missing_since = now() - interval '2 days' WHERE id = %s RETURNING id", 1)
+    assert [image.id for image in library.missing(at_least=timedelta(days=1))] == [1]
+
+
+def test_writer_that_uses_a_text_while_it_is_pruned_is_not_refused(
+    library: Library, two: Path, make_picture: MakePicture
+) -> None:
+    """The text of a missing image comes again in a new one while the old one is pruned, again and again."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as threads:
+        for n in range(10):
+            (two / "b.png").unlink(missing_ok=True)
+            library.index([two], embed=False)
+            make_picture("b.png", "a badger", "blurry", seed=100 + n)
+            pruned = threads.submit(library.prune, [image.id for image in library.missing()])
+            written = threads.submit(library.index, [two], embed=False)
+            pruned.result()
+            report = written.result()
+            assert report.new + report.changed == 1
+    assert [text for (text,) in rows(library, "SELECT text FROM prompt_text ORDER BY text")] == [
+        "a badger",
+        "a fox",
+        "blurry",
+    ]
+    assert os.path.lexists(two / "b.png")

@@ -1,0 +1,158 @@
+"""Commands that keep a library equal to folders, and remove what is gone from it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..records import IndexReport, Progress, to_json
+from ..report import print_missing, progress_bars
+from ..settings import load_settings
+from .options import (
+    ComfyUI,
+    DatabaseUrl,
+    Device,
+    Dtype,
+    Home,
+    Json,
+    LibraryName,
+    Weights,
+    err,
+    opened,
+    out,
+    print_json,
+)
+
+
+def watch(
+    folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth. They may come later, as a drive does.")],
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=1.0,
+            help="Look at the folders so often, in place of being told of changes. For network shares.",
+            show_default=False,
+        ),
+    ] = None,
+    embed: Annotated[bool, typer.Option("--embed/--no-embed", help="Embed them, or read their metadata alone.")] = True,
+    comfyui: ComfyUI = None,
+    weights: Weights = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the library equal to folders while they change: new, changed, moved and deleted files. Ctrl+C ends it.
+
+    A file is found by its metadata as soon as it is written, and embedded when nothing else is to be done. What is
+    deleted, or lies on a drive that is not there, is marked as missing; `prune` removes it. With --json one object a
+    line.
+    """
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    with _ended_by_signals(), opened(settings, comfyui) as images, _Display(as_json) as display:
+        images.watch(folders, display.report, display.progress, poll=poll, embed=embed)
+
+
+def prune(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Only what lay in or below these.", show_default=False)
+    ] = None,
+    days: Annotated[float, typer.Option(help="Only what has been missing for so many days.", min=0.0)] = 0.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    as_json: Json = False,
+) -> None:
+    """List the images whose files are missing; with --yes, remove them from the library for good.
+
+    Their favourites, ratings, tags and vectors go with them, and prompts that no other image has. A file that is back
+    by then stays.
+    """
+    settings = load_settings(home, database_url=database_url, library=library)
+    with opened(settings) as images:
+        found = images.missing(folders or None, timedelta(days=days))
+        if not yes:
+            if as_json:
+                print_json([to_json(image) for image in found])
+            elif found:
+                print_missing(out, found)
+                out.print("Nothing was removed. --yes removes them from the library for good.")
+            else:
+                out.print("No image is missing.")
+            return
+        with progress_bars(err) as progress:
+            pruned = images.prune([image.id for image in found], progress)
+    if as_json:
+        print_json(to_json(pruned))
+    else:
+        out.print(f"{pruned.images} images and {pruned.texts} prompts removed.")
+
+
+class _Display:
+    """Progress while there is something to do, and a line for what was done."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._bars = ExitStack()
+        self._shown: Callable[[Progress], None] | None = None
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._clear()
+
+    def progress(self, progress: Progress) -> None:
+        if self._shown is None:
+            self._shown = self._bars.enter_context(progress_bars(err))
+        self._shown(progress)
+
+    def report(self, report: IndexReport) -> None:
+        self._clear()
+        embedded = {space: count for space, count in report.embedded.items() if count}
+        if not (report.new or report.changed or report.moved or report.failed or report.missing or embedded):
+            return
+        if self._as_json:
+            print_json(to_json(report), indent=None)
+            out.file.flush()
+            return
+        files = report.summary() if report.new or report.changed or report.moved or report.failed else ""
+        gone = f"{report.missing} missing" if report.missing and not files else ""
+        vectors = ", ".join(f"{count} {space}" for space, count in embedded.items())
+        out.print(
+            f"{datetime.now().astimezone():%H:%M:%S} ",
+            "; ".join(filter(None, [files, gone, vectors and f"{vectors} embedded"])),
+            highlight=False,
+        )
+
+    def _clear(self) -> None:
+        self._bars.close()
+        self._shown = None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl+C, and what a service is ended with, are the ways to end a watch, and no errors."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

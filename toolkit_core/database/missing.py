@@ -1,0 +1,150 @@
+"""Files that are not there any more: their rows are marked and stay, until the file is back or they are pruned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..records import MissingImage, Pruned
+from ..spaces import SPACES
+from . import vectors
+from .database import Connection
+from .stored_text import disk_path, stored_path
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
+IS_FOUND: LiteralString = "f.error IS NULL AND f.missing_since IS NULL"
+"""Of a row `f` of `image_file`: its file is there and can be read. Searches give no others."""
+
+# A join, and not EXISTS: of it PostgreSQL looks each path up in the index.
+_ROOTS: LiteralString = (
+    "unnest(%(itself)s::text[], %(below)s::text[], %(behind)s::text[]) AS root(itself, below, behind)"
+)
+_AT_OR_BELOW: LiteralString = "(f.path = root.itself OR (f.path >= root.below AND f.path < root.behind))"
+
+
+def mark(connection: Connection, paths: Sequence[str]) -> int:
+    """Mark the rows of files that are gone. Returns how many were not marked before."""
+    return connection.execute(
+        "UPDATE image_file SET missing_since = now() WHERE path = ANY(%s) AND missing_since IS NULL",
+        [[stored_path(path) for path in paths]],
+    ).rowcount
+
+
+def mark_below(connection: Connection, paths: Sequence[str]) -> int:
+    """Mark the rows of some paths, and all rows below those that were folders. Returns how many were not marked."""
+    return connection.execute(
+        "UPDATE image_file f SET missing_since = now() FROM "
+        + _ROOTS
+        + " WHERE f.missing_since IS NULL AND "
+        + _AT_OR_BELOW,
+        _ranges(paths),
+    ).rowcount
+
+
+def mark_found(connection: Connection, ids: Sequence[int]) -> int:
+    """Take the mark away from files that are back. Returns how many had it."""
+    return connection.execute(
+        "UPDATE image_file SET missing_since = NULL WHERE id = ANY(%s) AND missing_since IS NOT NULL", [list(ids)]
+    ).rowcount
+
+
+def count(connection: Connection) -> int:
+    """How many images' files are missing."""
+    row = connection.execute("SELECT count(*) FROM image_file WHERE missing_since IS NOT NULL").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def below(
+    connection: Connection, paths: Sequence[str] | None = None, at_least: timedelta = timedelta()
+) -> list[MissingImage]:
+    """The images whose files are missing, by path: at or below some paths, or all; for at least some time."""
+    columns = "f.id, f.path, f.file_size, f.missing_since, f.favorite OR f.rating IS NOT NULL OR f.tags <> '{}'"
+    marked = "f.missing_since IS NOT NULL AND f.missing_since <= now() - %(at_least)s"
+    if paths is None:
+        statement = "SELECT " + columns + " FROM image_file f WHERE " + marked + " ORDER BY f.path"
+    else:
+        statement = "SELECT DISTINCT " + columns + " FROM image_file f, " + _ROOTS
+        statement += " WHERE " + marked + " AND " + _AT_OR_BELOW + " ORDER BY f.path"
+    rows = connection.execute(statement, {"at_least": at_least, **_ranges(paths or ())})
+    return [MissingImage(id, disk_path(path), *rest) for id, path, *rest in rows]
+
+
+def paths(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The paths, by id, of those of some images that are missing."""
+    rows = connection.execute(
+        "SELECT id, path FROM image_file WHERE id = ANY(%s) AND missing_since IS NOT NULL", [list(ids)]
+    )
+    return {id: disk_path(path) for id, path in rows}
+
+
+def delete(connection: Connection, ids: Sequence[int]) -> Pruned:
+    """Delete images that are still marked, their picture's vectors, and the texts that no other image has.
+
+    Call it first in its transaction: writers of images wait for the end of that.
+    """
+    # A writer looks its texts up, or adds them, before it refers to them: none may go in between.
+    connection.execute("LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE")
+    rows = connection.execute(
+        "SELECT id, prompt_id, negative_prompt_id, metadata_id FROM image_file"
+        " WHERE id = ANY(%s) AND missing_since IS NOT NULL ORDER BY path FOR UPDATE",
+        [list(ids)],
+    ).fetchall()
+    images = [id for id, *_ in rows]
+    for statement in (
+        "DELETE FROM image_pair WHERE image_id = ANY(%s)",
+        "DELETE FROM image_unpaired WHERE image_id = ANY(%s)",
+        "DELETE FROM image_file WHERE id = ANY(%s)",
+    ):
+        connection.execute(statement, [images])
+    for space in SPACES.values():
+        if space.of == "image":
+            vectors.remove(connection, space, images)
+    texts = _delete_unused_texts(connection, _distinct(rows, 1, 2))
+    _delete_unused_metadata(connection, _distinct(rows, 3))
+    return Pruned(images=len(images), texts=texts)
+
+
+def _delete_unused_texts(connection: Connection, ids: Sequence[int]) -> int:
+    unused = [
+        id
+        for (id,) in connection.execute(
+            "SELECT id FROM prompt_text t WHERE id = ANY(%s)"
+            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
+            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)",
+            [ids],
+        )
+    ]
+    for space in SPACES.values():
+        if space.of == "text":
+            vectors.remove(connection, space, unused)
+    connection.execute("DELETE FROM conditioning WHERE prompt_id = ANY(%s)", [unused])
+    connection.execute("DELETE FROM prompt_text WHERE id = ANY(%s)", [unused])
+    return len(unused)
+
+
+def _delete_unused_metadata(connection: Connection, ids: Sequence[int]) -> None:
+    """A row that others are packed against stays as long as they do."""
+    while ids:
+        deleted = connection.execute(
+            "DELETE FROM raw_metadata m WHERE id = ANY(%s)"
+            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.metadata_id = m.id)"
+            " AND NOT EXISTS (SELECT FROM raw_metadata packed WHERE packed.base_id = m.id) RETURNING base_id",
+            [ids],
+        ).fetchall()
+        ids = _distinct(deleted, 0)
+
+
+def _distinct(rows: Sequence[tuple[Any, ...]], *columns: int) -> list[int]:
+    return sorted({row[column] for row in rows for column in columns if row[column] is not None})
+
+
+def _ranges(paths: Sequence[str]) -> dict[str, object]:
+    """The paths themselves, and the ranges of the stored paths below them."""
+    below = [stored_path(path.removesuffix(os.sep) + os.sep) for path in paths]
+    behind = [path[:-1] + chr(ord(os.sep) + 1) for path in below]
+    return {"itself": [stored_path(path) for path in paths], "below": below, "behind": behind}

@@ -1,0 +1,87 @@
+"""What a run finds that is not on disk as the library has it: files that are gone, back, or not to be decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..database import Database, images, missing, revision
+from ..encoders.pixels import decode
+from ..errors import ImageError
+from ..records import Progress, Pruned
+from .stages import batches
+
+PATHS_A_BATCH = 10_000
+IMAGES_A_BATCH = 1_000
+
+
+def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str]) -> int:
+    """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns how many files are gone.
+
+    roots: real paths. unseen: the paths of the rows below them that the walk did not come by.
+    """
+    if not roots:
+        return 0
+    gone = {path for path in unseen if not os.path.lexists(path)}
+    with database.transaction() as connection:
+        marked = missing.below(connection, roots)
+    back = [image.id for image in marked if image.path not in gone]
+    _mark(database, gone - {image.path for image in marked}, back)
+    return len(gone)
+
+
+def note_gone(database: Database, paths: Iterable[str]) -> int:
+    """Mark the rows at or below paths that are not there any more. Returns how many were not marked before."""
+    marked = 0
+    for batch in batches(paths, PATHS_A_BATCH):
+        with database.transaction() as connection:
+            now = missing.mark_below(connection, [path for path in batch if not os.path.lexists(path)])
+            if now:
+                revision.bump(connection)
+            marked += now
+    return marked
+
+
+def note_undecodable(database: Database, pictures: Mapping[int, str]) -> None:
+    """Record of images, by id and path, why they cannot be decoded, so that no later run tries again in vain."""
+    errors: dict[int, str] = {}
+    for id, path in pictures.items():
+        try:
+            decode(Path(path).read_bytes())
+        except ImageError as error:
+            errors[id] = str(error)
+        except OSError:
+            continue
+    if errors:
+        with database.transaction() as connection:
+            images.mark_damaged(connection, errors)
+            revision.bump(connection)
+
+
+def prune(database: Database, ids: Sequence[int], progress: Callable[[Progress], None]) -> Pruned:
+    """Delete images whose files are missing. Those whose files are back are unmarked instead."""
+    total = Pruned()
+    for done, batch in enumerate(batches(ids, IMAGES_A_BATCH)):
+        progress(Progress("prune", done * IMAGES_A_BATCH, len(ids)))
+        with database.transaction() as connection:
+            paths = missing.paths(connection, batch)
+        back = [id for id, path in paths.items() if os.path.lexists(path)]
+        _mark(database, [], back)
+        with database.transaction() as connection:
+            pruned = missing.delete(connection, [id for id in paths if id not in set(back)])
+            if pruned.images:
+                revision.bump(connection)
+        total = Pruned(total.images + pruned.images, total.texts + pruned.texts)
+    return total
+
+
+def _mark(database: Database, gone: Iterable[str], back: Iterable[int]) -> None:
+    for paths in batches(gone, PATHS_A_BATCH):
+        with database.transaction() as connection:
+            if missing.mark(connection, paths):
+                revision.bump(connection)
+    for ids in batches(back, PATHS_A_BATCH):
+        with database.transaction() as connection:
+            if missing.mark_found(connection, ids):
+                revision.bump(connection)

@@ -1,0 +1,326 @@
+"""Following folders: a library is kept equal to them while they change.
+
+What is heard of a file is acted on when the file has been still for a moment, so that one that is being written is not
+read half. Its metadata is read at once, and it is embedded when there is nothing else to do. Whatever was not heard is
+found by a walk: in the beginning, when a folder comes back, and every now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from ..database import Database
+from ..errors import DatabaseError, PathNotFound
+from ..metadata import SIDECAR_SUFFIXES
+from ..records import IndexReport, Progress
+from .catch_up import catch_up
+from .gone import note_gone
+from .listen import Heard, Listener
+from .scan import SUFFIXES, FoundFile, real_path, scan
+
+logger = logging.getLogger(__name__)
+
+ProgressCallback = Callable[[Progress], None]
+
+# How long a file has to stay the same before it is read.
+SETTLE_SECONDS = 0.5
+WALK_SECONDS = 900.0
+FILES_A_RUN = 500
+RETRY_SECONDS = 2.0
+# Encoders that had nothing to do for so long give their memory back.
+UNLOAD_SECONDS = 300.0
+_TICK_SECONDS, _CALM_TICK_SECONDS = 0.1, 1.0
+
+
+class FollowingLibrary(Protocol):
+    """What of `Library` is used here."""
+
+    database: Database
+
+    def index(
+        self, paths: Sequence[Path | str], progress: ProgressCallback | None = None, *, embed: bool = True
+    ) -> IndexReport: ...
+
+    def unload(self) -> None: ...
+
+
+class _Interrupted(Exception):
+    """Something more urgent came up."""
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """How folders are followed.
+
+    poll: seconds between walks, in place of what the operating system tells; for network shares.
+    walk_every: seconds between walks that find what was not heard.
+    since: where given, what lay in the folders before that is not indexed, unless it is newer than the newest image
+    that the library has of them.
+    is_idle: asked before and during walks and embedding; while it says False, new files are read for their metadata,
+    and nothing else is done.
+    embed: fills what is pending; None for no embeddings.
+    on_report: told what was done, each time.
+    progress: see `Library.index`.
+    """
+
+    poll: float | None = None
+    walk_every: float = WALK_SECONDS
+    since: datetime | None = None
+    is_idle: Callable[[], bool] = lambda: True
+    embed: Callable[[FollowingLibrary, ProgressCallback], IndexReport] | None = lambda library, progress: library.index(
+        [], progress
+    )
+    on_report: Callable[[IndexReport], None] = lambda _: None
+    progress: ProgressCallback = lambda _: None
+
+
+@dataclass
+class _Unsettled:
+    """A file as it was when it was last looked at; `due`: when to look again, by the monotonic clock."""
+
+    seen: tuple[int, int] | None
+    due: float
+
+
+class Follower:
+    """Keeps a library equal to some folders. Use it once: `Follower(…).run(stop)`.
+
+    opened: gives the library for a piece of work. After a DatabaseError the work is tried again until it is done.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[FollowingLibrary]],
+        folders: Sequence[Path | str],
+        options: FollowOptions,
+    ) -> None:
+        self._opened = opened
+        self._folders = list(dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders))
+        self._options = options
+        self._heard: deque[Heard] = deque()
+        self._has_heard = threading.Event()
+        self._gone: set[str] = set()
+        self._unsettled: dict[str, _Unsettled] = {}
+        self._unwalked: set[str] = set()
+        self._present: set[str] = set()
+        self._next_walk = time.monotonic() + options.walk_every
+        self._is_pending = False
+        self._unload_at: float | None = None
+        self._stop = threading.Event()
+
+    def run(self, stop: threading.Event) -> None:
+        """Follow until `stop` is set. Raises what cannot be mended by trying again."""
+        self._stop = stop
+        failed = False
+        with ExitStack() as stack:
+            for folder in self._folders:
+                listener = Listener(folder, self._hear, self._options.poll)
+                listener.start()
+                stack.callback(listener.stop)
+            while not stop.is_set():
+                try:
+                    if not self._work():
+                        self._has_heard.wait(_TICK_SECONDS if self._unsettled else _CALM_TICK_SECONDS)
+                    failed = False
+                except _Interrupted:
+                    continue
+                except DatabaseError as error:
+                    if not failed:
+                        logger.warning("The library is not kept up to date for now, and will be: %s", error)
+                    failed = True
+                    stop.wait(RETRY_SECONDS)
+
+    def _hear(self, heard: Heard) -> None:
+        self._heard.append(heard)
+        self._has_heard.set()
+
+    def _work(self) -> bool:
+        """Do the most urgent piece of work. Returns whether there was one."""
+        self._take_news()
+        if self._gone:
+            self._note_gone()
+        elif still := self._settled():
+            self._read(still)
+        elif self._unwalked and self._options.is_idle():
+            self._walk(min(self._unwalked))
+        elif self._is_pending and not self._unsettled and self._options.is_idle():
+            self._embed()
+        elif self._unload_at is not None and time.monotonic() > self._unload_at:
+            self._unload()
+        else:
+            return False
+        return True
+
+    def _take_news(self) -> None:
+        self._has_heard.clear()
+        while self._heard:
+            heard = self._heard.popleft()
+            if heard.gone:
+                logger.warning("%s is not there. What the library has of it is kept, and marked.", heard.folder)
+                self._present.discard(heard.folder)
+                self._unwalked.discard(heard.folder)
+                self._gone.add(heard.folder)
+            if heard.walk:
+                if heard.folder not in self._present:
+                    logger.info("%s is followed.", heard.folder)
+                self._present.add(heard.folder)
+                self._unwalked.add(heard.folder)
+                if self._options.since is not None:
+                    self._unsettle_all(heard.folder, self._options.since)
+            listings = _Listings()
+            for path in heard.paths:
+                self._take(str(real_path(path)), listings, came=path in heard.added)
+        if time.monotonic() > self._next_walk:
+            self._next_walk = time.monotonic() + self._options.walk_every
+            self._unwalked |= self._present
+
+    def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
+        """Note what was heard of one path."""
+        is_there = os.path.lexists(path)
+        if is_there:
+            self._gone.discard(path)
+            if came and os.path.isdir(path):  # noqa: PTH112
+                # What came with it, or right after it, may not be heard of.
+                self._unsettle_all(path)
+        else:
+            self._unsettled.pop(path, None)
+            self._gone.add(path)
+        for picture in listings.pictures_of(path):
+            if is_there or picture != path:
+                self._unsettle(picture)
+
+    def _unsettle_all(self, folder: str, since: datetime | None = None) -> None:
+        for found in scan([folder]):
+            if isinstance(found, FoundFile) and (since is None or found.modified_at >= since):
+                self._unsettle(found.path)
+
+    def _unsettle(self, path: str) -> None:
+        self._unsettled[path] = _Unsettled(None, time.monotonic())
+
+    def _settled(self) -> list[str]:
+        """The files that have not changed since they were last looked at, a run of them at most."""
+        now = time.monotonic()
+        still: list[str] = []
+        for path in [path for path, file in self._unsettled.items() if file.due <= now]:
+            try:
+                status = Path(path).stat()
+            except OSError:
+                del self._unsettled[path]
+                self._gone.add(path)
+                continue
+            seen = (status.st_size, status.st_mtime_ns)
+            if self._unsettled[path].seen == seen:
+                still.append(path)
+                if len(still) == FILES_A_RUN:
+                    break
+            else:
+                self._unsettled[path] = _Unsettled(seen, now + SETTLE_SECONDS)
+        return still
+
+    def _note_gone(self) -> None:
+        gone = list(self._gone)
+        with self._opened() as library:
+            marked = note_gone(library.database, gone)
+        self._gone.difference_update(gone)
+        if marked:
+            self._report(IndexReport(missing=marked))
+
+    def _read(self, paths: list[str]) -> None:
+        with self._opened() as library:
+            try:
+                report = library.index(paths, self._watched(self._is_stopped), embed=False)
+            except PathNotFound:
+                return  # One is gone since it was looked at, and is left out next time.
+        for path in paths:
+            self._unsettled.pop(path, None)
+        self._report(report)
+
+    def _walk(self, folder: str) -> None:
+        progress = self._watched(lambda: self._is_stopped() or not self._options.is_idle())
+        with self._opened() as library, suppress(PathNotFound):  # it is gone then, and will be heard to be
+            index = partial(library.index, progress=progress, embed=False)
+            if self._options.since is None:
+                self._report(index([folder]))
+            else:
+                for report in catch_up(library.database, folder, progress, index):
+                    self._report(report)
+        self._unwalked.discard(folder)
+        # Also what earlier runs left.
+        self._is_pending = True
+
+    def _embed(self) -> None:
+        self._is_pending = False
+        if self._options.embed is None:
+            return
+        waits = self._watched(
+            lambda: self._is_stopped() or bool(self._heard) or bool(self._unsettled) or not self._options.is_idle()
+        )
+        try:
+            with self._opened() as library:
+                report = self._options.embed(library, waits)
+        except (_Interrupted, DatabaseError):
+            self._is_pending = True
+            raise
+        self._unload_at = time.monotonic() + UNLOAD_SECONDS
+        self._report(report)
+
+    def _unload(self) -> None:
+        self._unload_at = None
+        with self._opened() as library:
+            library.unload()
+
+    def _watched(self, is_urgent: Callable[[], bool]) -> ProgressCallback:
+        """Passes progress on, and ends the work where something is more urgent."""
+
+        def progress(done: Progress) -> None:
+            if is_urgent():
+                raise _Interrupted
+            self._options.progress(done)
+
+        return progress
+
+    def _is_stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def _report(self, report: IndexReport) -> None:
+        if report.new or report.changed or report.moved:
+            self._is_pending = True
+        self._options.on_report(report)
+
+
+class _Listings:
+    """The pictures of folders, each folder listed once, to find those that a sidecar may belong to."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[str]] = {}
+
+    def pictures_of(self, path: str) -> list[str]:
+        """The picture that a path is of, or those that are there and it may be a sidecar of."""
+        folder, name = os.path.split(path)
+        if _is_picture(name):
+            return [path]
+        suffix = max((suffix for suffix in SIDECAR_SUFFIXES if name.lower().endswith(suffix)), key=len, default=None)
+        if suffix is None:
+            return []
+        stem = name[: -len(suffix)]
+        if folder not in self._names:
+            try:
+                self._names[folder] = [entry for entry in os.listdir(folder) if _is_picture(entry)]  # noqa: PTH208
+            except OSError:
+                self._names[folder] = []
+        return [str(Path(folder, entry)) for entry in self._names[folder] if stem in (entry, Path(entry).stem)]
+
+
+def _is_picture(name: str) -> bool:
+    return name[name.rfind(".") :].lower() in SUFFIXES
