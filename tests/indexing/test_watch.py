@@ -407,8 +407,8 @@ def test_file_that_comes_back_while_the_database_is_away_is_read(
         tried.clear()
         watched.until(tried.is_set)
         away.clear()
+        watched.until(lambda: state(library)[str(path)][1] == "a badger")
         watched.until_equal(path, missing=1)
-        assert state(library)[str(path)][1] == "a badger"
     finally:
         watched.end()
 
