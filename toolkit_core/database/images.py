@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -50,17 +50,40 @@ class ImageRow:
     sidecars: str | None = None
 
 
-def known_files(connection: Connection, folder: str, separator: str) -> Iterator[KnownFile]:
-    """The rows of the files below a folder, at any depth, or of the file itself."""
-    below = stored_path(folder.removesuffix(separator) + separator)
+def known_files(connection: Connection, folder: str, separator: str, after: str | None, limit: int) -> list[KnownFile]:
+    """The rows of the files below a folder, at any depth, or of the file itself: a page of them, by path.
+
+    after: the path of the last row of the page before.
+    """
+    below, behind = _range_below(folder, separator)
     rows = connection.execute(
-        "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
-        " WHERE (path >= %(below)s AND path < %(behind)s) OR path = %(itself)s",
-        {"below": below, "behind": below[:-1] + chr(ord(separator) + 1), "itself": stored_path(folder)},
+        "SELECT id, path, file_size, modified_at, sidecars FROM image_file WHERE path = %(itself)s"
+        " UNION ALL (SELECT id, path, file_size, modified_at, sidecars FROM image_file"
+        " WHERE path > %(after)s AND path < %(behind)s ORDER BY path LIMIT %(limit)s)",
+        {
+            "itself": stored_path(folder) if after is None else None,
+            "after": below if after is None else stored_path(after),
+            "behind": behind,
+            "limit": limit,
+        },
         binary=True,
     )
-    for id, path, file_size, modified_at, sidecars in rows:
-        yield KnownFile(id, disk_path(path), file_size, modified_at, sidecars)
+    return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]
+
+
+def latest_below(connection: Connection, folder: str, separator: str) -> datetime | None:
+    """When the newest file below a folder that the library has was modified; None where it has none."""
+    row = connection.execute(
+        "SELECT max(modified_at) FROM image_file WHERE path > %s AND path < %s", _range_below(folder, separator)
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _range_below(folder: str, separator: str) -> tuple[str, str]:
+    """What the stored paths of all that lies below a folder are between."""
+    below = stored_path(folder.removesuffix(separator) + separator)
+    return below, below[:-1] + chr(ord(separator) + 1)
 
 
 def rows_with_content(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, list[KnownFile]]:

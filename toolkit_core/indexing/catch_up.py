@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 
 from ..database import Database, images, missing
-from ..records import IndexReport, Progress
+from ..database.images import KnownFile
+from ..records import FailedFile, IndexReport, Progress
+from .compare import compared, is_as_known
 from .gone import note_unseen
-from .scan import EPOCH, FoundFile, scan
-from .sidecars import stamp
+from .scan import FoundFile
 from .stages import batches
 
 FILES_A_RUN = 500
@@ -24,29 +25,27 @@ def catch_up(
     that is gone, under another name.
     """
     with database.transaction() as connection:
-        rows = {row.path: row for row in images.known_files(connection, folder, os.sep)}
+        newest = images.latest_below(connection, folder, os.sep)
         sizes = {image.file_size for image in missing.below(connection)}
-    if not rows:
+    if newest is None:
         return
-    newest = max((row.modified_at for row in rows.values() if row.modified_at is not None), default=EPOCH)
     changed: list[str] = []
     older: list[FoundFile] = []
-    for number, found in enumerate(scan([folder]), 1):
+    unseen: list[KnownFile] = []
+    for number, (found, row) in enumerate(compared(database, [folder]), 1):
         if number % 1000 == 0:
-            progress(Progress("scan", number, None, found.path))
-        if not isinstance(found, FoundFile):
+            progress(Progress("scan", number, None))
+        if found is None:
+            assert row is not None
+            unseen.append(row)
+        elif isinstance(found, FailedFile) or is_as_known(found, row):
             continue
-        row = rows.pop(found.path, None)
-        if row is not None:
-            now = (found.file_size, found.modified_at, stamp(found.sidecars))
-            if (row.file_size, row.modified_at, row.sidecars) != now:
-                changed.append(found.path)
-        elif found.modified_at > newest:
+        elif row is not None or found.modified_at > newest:
             changed.append(found.path)
         else:
             older.append(found)
-    sizes.update(row.file_size for path, row in rows.items() if not os.path.lexists(path))
+    sizes.update(row.file_size for row in unseen if not os.path.lexists(row.path))
     changed += [found.path for found in older if found.file_size in sizes]
     for paths in batches(changed, FILES_A_RUN):
         yield index(paths)
-    yield IndexReport(missing=note_unseen(database, [folder], rows.keys()))
+    yield IndexReport(missing=note_unseen(database, [folder], [row.path for row in unseen]))

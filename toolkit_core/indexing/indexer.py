@@ -28,13 +28,13 @@ from ..errors import ConditioningError, EncoderError
 from ..records import FailedFile, IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
+from .compare import compared, is_as_known
 from .continued import continued_rows
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
 from .gone import note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
-from .scan import FoundFile, resolve, scan
-from .sidecars import stamp
+from .scan import FoundFile, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
 
 if TYPE_CHECKING:
@@ -159,28 +159,23 @@ class Indexer:
 
     def _changed_files(self, paths: Sequence[str]) -> list[FoundFile]:
         """What is on disk and not in the library as it is on disk."""
-        known: dict[str, KnownFile] = {}
-        with self._database.transaction() as connection:
-            for path in paths:
-                known.update((file.path, file) for file in images.known_files(connection, path, os.sep))
         changed = []
-        for number, found in enumerate(scan(paths, recursive=self._recursive), 1):
-            if isinstance(found, FailedFile):
+        self._unseen: list[str] = []
+        unchanged = 0
+        for number, (found, row) in enumerate(compared(self._database, paths, recursive=self._recursive), 1):
+            if found is None:
+                assert row is not None
+                self._unseen.append(row.path)
+            elif isinstance(found, FailedFile):
                 self._failed.append(found)
-                continue
-            if self._is_known(found, known.pop(found.path, None)):
-                self._counts["unchanged"] += 1
+            elif is_as_known(found, row) and not self._reindex:
+                unchanged += 1
             else:
                 changed.append(found)
             if number % 1000 == 0:
-                self._progress(Progress("scan", number, None, found.path))
-        self._unseen = known
+                self._progress(Progress("scan", number, None, found.path if found else None))
+        self._counts["unchanged"] += unchanged
         return changed
-
-    def _is_known(self, found: FoundFile, row: KnownFile | None) -> bool:
-        """Whether a file is as its row says, and need not be read."""
-        now = (found.file_size, found.modified_at, stamp(found.sidecars))
-        return row is not None and (row.file_size, row.modified_at, row.sidecars) == now and not self._reindex
 
     def _read_all(self, changed: Sequence[FoundFile]) -> None:
         """Read what no other worker has claimed, then whatever others claimed and did not finish."""
@@ -203,7 +198,7 @@ class Indexer:
             with self._database.transaction() as connection:
                 mine = self._worker.claim(connection, FILE, list(keys.values()))
                 rows = images.files_at(connection, list(keys))
-                read = {found.path for found in batch if self._is_known(found, rows.get(found.path))}
+                read = {found.path for found in batch if is_as_known(found, rows.get(found.path)) and not self._reindex}
                 self._worker.release(connection, FILE, [keys[path] for path in read])
             self._counts["unchanged"] += len(read)
             unread = [found for found in batch if found.path not in read]

@@ -6,6 +6,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,50 +55,71 @@ def real_path(path: Path | str) -> Path:
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:
-    """Every image file at or below the resolved paths, each once, in no set order.
+    """Every image file at or below the resolved paths, each once, by path.
 
     Not `recursive`: only files that are named or lie directly in a named folder.
 
-    Symbolic links are followed; a folder that was walked already, by whatever link, is not walked again. What cannot
-    be looked into comes back as FailedFile.
+    Symbolic links to folders are followed, after all else; a folder that was walked already, by whatever link, is not
+    walked again. What cannot be looked into comes back as FailedFile.
     """
     walked: set[tuple[int, int]] = set()
-    waiting = list(reversed(paths))
+    behind_links: list[str] = []
     folders: dict[str, FolderSidecars] = {}
-    while waiting:
-        path = waiting.pop()
-        try:
-            status = Path(path).stat()
-            if not stat.S_ISDIR(status.st_mode):
-                yield _found(path, status, sidecars_beside(path, folders))
-            elif (status.st_dev, status.st_ino) not in walked:
-                walked.add((status.st_dev, status.st_ino))
-                yield from _entries(path, waiting if recursive else [])
-        except OSError as error:
-            yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
+    for path in chain(sorted(paths), behind_links if recursive else ()):
+        inside = [_at(path, walked, behind_links, folders)]
+        while inside:
+            found = next(inside[-1], None)
+            if found is None:
+                inside.pop()
+            elif not isinstance(found, str):
+                yield found
+            elif recursive:
+                inside.append(_at(found, walked, behind_links, folders))
 
 
-def _entries(folder: str, subfolders: list[str]) -> Iterator[FoundFile | FailedFile]:
-    """The image files of one folder; its folders are added to `subfolders`."""
-    pictures: list[os.DirEntry[str]] = []
+def _at(
+    path: str, walked: set[tuple[int, int]], behind_links: list[str], folders: dict[str, FolderSidecars]
+) -> Iterator[FoundFile | FailedFile | str]:
+    """The file at a path, or the image files of the folder and the paths of its folders, sorted."""
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISDIR(status.st_mode):
+            yield _found(path, status, sidecars_beside(path, folders))
+        elif (status.st_dev, status.st_ino) not in walked:
+            walked.add((status.st_dev, status.st_ino))
+            yield from _entries(path, behind_links)
+    except OSError as error:
+        yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
+
+
+def _entries(folder: str, behind_links: list[str]) -> Iterator[FoundFile | FailedFile | str]:
+    # By name, and a folder as the paths below it are sorted.
+    named: list[tuple[str, os.DirEntry[str]]] = []
     sidecars = FolderSidecars()
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
                 if entry.is_dir():
-                    # The real path, so that a file has one path whichever link led to it.
-                    subfolders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
+                    if entry.is_symlink():
+                        # The real path, so that a file has one path whichever link led to it.
+                        behind_links.append(os.path.realpath(entry.path))
+                    else:
+                        named.append((entry.name + os.sep, entry))
                 elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
-                    pictures.append(entry)
+                    named.append((entry.name, entry))
                 else:
                     sidecars.add(entry)
             except OSError as error:
                 yield _unseen(entry.path, error)
-    for picture in pictures:
+    named.sort(key=itemgetter(0))
+    for name, entry in named:
+        if name is not entry.name:
+            yield entry.path
+            continue
         try:
-            yield _found(picture.path, picture.stat(), sidecars.of(picture.name))
+            yield _found(entry.path, entry.stat(), sidecars.of(name))
         except OSError as error:
-            yield _unseen(picture.path, error)
+            yield _unseen(entry.path, error)
 
 
 def find_file(path: str, folders: dict[str, FolderSidecars]) -> FoundFile | FailedFile:
