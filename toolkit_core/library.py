@@ -24,6 +24,7 @@ from .metadata import READER_VERSION
 from .records import (
     DuplicateGroup,
     ExportReport,
+    FailedImage,
     ImageRecord,
     IndexReport,
     LibraryStatus,
@@ -186,6 +187,26 @@ class Library:
         )
         Follower(self._revived, folders, options).run(stop or threading.Event())
 
+    def failures(self, folders: Sequence[Path | str] | None = None) -> list[FailedImage]:
+        """The images that could not be read, by path, and why. What is missing by now is not among them.
+
+        folders: only those in or below them. Raises DatabaseError.
+        """
+        with self.database.transaction() as connection:
+            return missing.failed(connection, _real_paths(folders))
+
+    def retry(
+        self,
+        folders: Sequence[Path | str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> IndexReport:
+        """Read again what could not be read, though it has not changed: a drive that had failed, a newer decoder.
+
+        folders: see `failures`. See `index` for the rest.
+        """
+        there = [image.path for image in self.failures(folders) if os.path.lexists(image.path)]
+        return self.index(there, progress, reindex=True)
+
     def missing(
         self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
     ) -> list[MissingImage]:
@@ -194,11 +215,8 @@ class Library:
         folders: only those in or below them, which need not be there either. at_least: only those that have been
         missing for so long. What is back by now, but was not indexed since, is among them. Raises DatabaseError.
         """
-        from .indexing.scan import real_path
-
-        real = None if folders is None else [str(real_path(folder)) for folder in folders]
         with self.database.transaction() as connection:
-            return missing.below(connection, real, at_least)
+            return missing.below(connection, _real_paths(folders), at_least)
 
     def prune(self, ids: Sequence[int], progress: Callable[[Progress], None] | None = None) -> Pruned:
         """Remove images for good that are missing: their rows, vectors and tags, and prompts that no other image has.
@@ -545,6 +563,12 @@ class Library:
 
     def _make_encoder(self, space: str) -> TextEncoder | ImageEncoder:
         return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)
+
+
+def _real_paths(folders: Sequence[Path | str] | None) -> list[str] | None:
+    from .indexing.scan import real_path
+
+    return None if folders is None else [str(real_path(folder)) for folder in folders]
 
 
 def _space(name: str) -> Space:

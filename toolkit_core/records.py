@@ -107,6 +107,16 @@ class MissingImage:
 
 
 @dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be opened or decoded when it was last read. error: why, in a sentence."""
+
+    id: int
+    path: str
+    error: str
+    read_at: datetime
+
+
+@dataclass(frozen=True)
 class Pruned:
     """What was removed from a library: images, and prompts that no other image has."""
 

@@ -45,7 +45,17 @@ def test_index_search_show_and_status_agree(ask: Ask, tiny_weights: Path, make_p
     assert shown["parameters"]["seed"] == 11
     assert shown["embeddings"] == list(EMBEDDINGS)
     status = ask("status")
-    counts = {"images", "failed", "prompts", "read_by_older", "pending", "encoders", "indexes", "reembedding"}
+    counts = {
+        "images",
+        "failed",
+        "missing",
+        "prompts",
+        "read_by_older",
+        "pending",
+        "encoders",
+        "indexes",
+        "reembedding",
+    }
     assert set(status) == {*counts, "database"}
     assert (status["images"], status["failed"], status["prompts"]) == (2, 0, 2)
     assert status["encoders"]["clip_g"]["name"] == "clip_g"
@@ -62,7 +72,11 @@ def test_tables_show_what_json_has(run: Run, tiny_weights: Path, make_picture: M
     assert "[bold]name[/bold].png" in searched
     assert "a fox" in searched
     assert "a fox" in run("show", 1).stdout or "a fox" in run("show", 2).stdout
-    assert "none yet" not in run("status").stdout
+    status = run("status").stdout
+    assert "none yet" not in status
+    assert "`diffusion-toolkit failures`" in status
+    assert "empty.png: The file is empty." in run("failures").stdout
+    assert "1 failed" in run("failures", "--retry", "--weights", tiny_weights).stdout
 
 
 def test_reread_says_what_it_did(run: Run, ask: Ask, tiny_weights: Path, make_picture: MakePicture) -> None:

@@ -203,6 +203,36 @@ def test_file_that_cannot_be_read_is_recorded_and_tried_again_when_it_changes(
     assert library.image(id_of(library, broken)).embeddings == tuple(EMBEDDINGS)
 
 
+def test_what_could_not_be_read_is_listed_and_tried_again_when_told(
+    library: Library, make_picture: MakePicture
+) -> None:
+    good, other = make_picture("a/good.png", "a fox"), make_picture("b/other.png", "a crow")
+    whole = good.read_bytes()
+    status = good.stat()
+    good.write_bytes(bytes(len(whole)))
+    other.write_bytes(b"no picture")
+    os.utime(good, ns=(status.st_atime_ns, status.st_mtime_ns))
+    library.index([good.parent, other.parent])
+    library.curate([id_of(library, good)], rating=7)
+    failed = library.failures()
+    assert [(image.path, image.error) for image in failed] == [
+        (str(good), library.image(failed[0].id).error),
+        (str(other), "It is no picture in a format that can be read."),
+    ]
+    assert [image.path for image in library.failures([other.parent])] == [str(other)]
+    # As a drive does that reads badly for a while: nothing of the file tells that it is another.
+    good.write_bytes(whole)
+    os.utime(good, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert library.index([good.parent]).unchanged == 1
+    assert [file.path for file in library.retry().failed] == [str(other)]
+    image = library.image(failed[0].id)
+    assert (image.error, image.rating, image.embeddings) == (None, 7, tuple(EMBEDDINGS))
+    other.unlink()
+    assert library.retry().failed == ()
+    library.index([other.parent])
+    assert library.failures() == [], "a missing file is not tried in vain"
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may open any file")
 def test_file_without_permission_is_tried_again_by_every_run(library: Library, make_picture: MakePicture) -> None:
     path = make_picture("a.png", "a fox")

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..errors import ToolkitError
 from .curating import curate, tags
 from .exporting import export
-from .indexing import index, optimize, reindex, reread
+from .indexing import failures, index, optimize, reindex, reread
 from .inspecting import inspect, show, status
 from .models import demo, models_app
 from .options import err
@@ -38,7 +38,7 @@ def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Lo
 
 
 for panel, commands in {
-    "Fill a library": (index, watch, prune, reread, reindex, optimize, status),
+    "Fill a library": (index, watch, failures, prune, reread, reindex, optimize, status),
     "Find images": (search, neighbours, duplicates, show, inspect),
     "Use them": (curate, tags, export),
     "Weights": (demo,),

@@ -9,7 +9,7 @@ import typer
 
 from ..database.segments import ROWS_WORTH_AN_INDEX
 from ..records import IndexReport, to_json
-from ..report import print_index_report, print_reread_report, print_sealed, progress_bars
+from ..report import print_failed, print_index_report, print_reread_report, print_sealed, progress_bars
 from ..settings import load_settings
 from ..spaces import SPACES
 from .options import (
@@ -104,6 +104,39 @@ def reindex(
     with opened(settings) as images, progress_bars(err) as progress:
         done = images.reindex(space, progress)
     _show_report(done, as_json)
+
+
+def failures(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Only what lies in or below these.", show_default=False)
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Read them again, though they have not changed.")] = False,
+    weights: Weights = None,
+    home: Home = None,
+    database_url: DatabaseUrl = None,
+    library: LibraryName = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: Json = False,
+) -> None:
+    """List the images that could not be read, and why; with --retry, read them again.
+
+    `index` does so by itself when such a file changes, or could not even be opened.
+    """
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
+    if retry:
+        with opened(settings) as images, progress_bars(err) as progress:
+            done = images.retry(folders or None, progress)
+        _show_report(done, as_json)
+        return
+    with opened(settings) as images:
+        failed = images.failures(folders or None)
+    if as_json:
+        print_json([to_json(image) for image in failed])
+    else:
+        print_failed(out, failed)
 
 
 def optimize(

@@ -1,13 +1,17 @@
-"""Files that are not there any more: their rows are marked and stay, until the file is back or they are pruned."""
+"""Rows of files that are not there any more, which are marked and stay until the file is back or they are pruned.
+
+And of those that are there and cannot be read.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..records import MissingImage, Pruned
+from ..records import FailedImage, MissingImage, Pruned
 from ..spaces import SPACES
 from . import vectors
 from .database import Connection
@@ -65,13 +69,19 @@ def below(
     """The images whose files are missing, by path: at or below some paths, or all; for at least some time."""
     columns = "f.id, f.path, f.file_size, f.missing_since, f.favorite OR f.rating IS NOT NULL OR f.tags <> '{}'"
     marked = "f.missing_since IS NOT NULL AND f.missing_since <= now() - %(at_least)s"
-    if paths is None:
-        statement = "SELECT " + columns + " FROM image_file f WHERE " + marked + " ORDER BY f.path"
-    else:
-        statement = "SELECT DISTINCT " + columns + " FROM image_file f, " + _ROOTS
-        statement += " WHERE " + marked + " AND " + _AT_OR_BELOW + " ORDER BY f.path"
-    rows = connection.execute(statement, {"at_least": at_least, **_ranges(paths or ())})
+    rows = _select(connection, columns, marked, paths, {"at_least": at_least})
     return [MissingImage(id, disk_path(path), *rest) for id, path, *rest in rows]
+
+
+def failed(connection: Connection, paths: Sequence[str] | None = None) -> list[FailedImage]:
+    """The images that are there and could not be read, by path: at or below some paths, or all."""
+    rows = _select(
+        connection,
+        "f.id, f.path, f.error, f.indexed_at",
+        "f.error IS NOT NULL AND f.missing_since IS NULL",
+        paths,
+    )
+    return [FailedImage(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
 def paths(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
@@ -141,6 +151,22 @@ def _delete_unused_metadata(connection: Connection, ids: Sequence[int]) -> None:
 
 def _distinct(rows: Sequence[tuple[Any, ...]], *columns: int) -> list[int]:
     return sorted({row[column] for row in rows for column in columns if row[column] is not None})
+
+
+def _select(
+    connection: Connection,
+    columns: LiteralString,
+    condition: LiteralString,
+    paths: Sequence[str] | None,
+    parameters: Mapping[str, object] = MappingProxyType({}),
+) -> list[tuple[Any, ...]]:
+    """Of images at or below some paths, or of all, by path."""
+    if paths is None:
+        statement = "SELECT " + columns + " FROM image_file f WHERE " + condition
+    else:
+        statement = "SELECT DISTINCT " + columns + " FROM image_file f, " + _ROOTS
+        statement += " WHERE " + condition + " AND " + _AT_OR_BELOW
+    return connection.execute(statement + " ORDER BY f.path", {**parameters, **_ranges(paths or ())}).fetchall()
 
 
 def _ranges(paths: Sequence[str]) -> dict[str, object]:

@@ -6,6 +6,7 @@ from .images import print_inspection, print_record, print_texts
 from .library import (
     UNTRAINED,
     print_export_report,
+    print_failed,
     print_index_report,
     print_missing,
     print_reread_report,
@@ -20,6 +21,7 @@ __all__ = [
     "download_bars",
     "print_duplicates",
     "print_export_report",
+    "print_failed",
     "print_hits",
     "print_index_report",
     "print_inspection",

@@ -15,6 +15,7 @@ from ..encoders.weights import WeightsLocation
 from ..records import (
     ExportReport,
     FailedFile,
+    FailedImage,
     IndexReport,
     LibraryStatus,
     MissingImage,
@@ -44,6 +45,13 @@ def print_reread_report(console: Console, report: RereadReport) -> None:
         console.print("What is current was read by this version before; --all reads it, too.")
     _print_spaces(console, report.embedding)
     _print_failures(console, report.unread)
+
+
+def print_failed(console: Console, images: Sequence[FailedImage]) -> None:
+    if not images:
+        console.print("Every image that is there could be read.")
+    for image in images:
+        console.print(Text.assemble((printable(image.path), "bold"), ": ", printable(image.error)), soft_wrap=True)
 
 
 def print_missing(console: Console, images: Sequence[MissingImage]) -> None:
@@ -95,7 +103,7 @@ def print_status(console: Console, status: LibraryStatus) -> None:
             ("server", status.database["server"]),
             ("connect with", f"psql '{status.database['connection']}'"),
             ("images", status.images),
-            ("failed", status.failed),
+            ("failed", _failed(status.failed)),
             ("missing", _missing(status.missing)),
             ("prompts", status.prompts),
             ("read by older", _read_by_older(status.read_by_older)),
@@ -154,6 +162,10 @@ def _print_failures(console: Console, failures: Sequence[FailedFile]) -> None:
 
 def _folder(image: MissingImage) -> str:
     return str(Path(image.path).parent)
+
+
+def _failed(images: int) -> str | None:
+    return f"{images} images; `diffusion-toolkit failures` lists them" if images else None
 
 
 def _missing(images: int) -> str | None:
