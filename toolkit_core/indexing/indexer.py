@@ -130,16 +130,12 @@ class Indexer:
             self._embedder = Embedder(self._database, self._encoders, self._worker)
             self._read_all(waiting)
             missing = note_unseen(self._database, resolved, self._unseen)
-            for space in SPACES.values() if self._embed else ():
-                self._embed_all_pending(space)
+            pending = {space.name: self._embed_all_pending(space) for space in SPACES.values() if self._embed}
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
         sealed: list[SealedSpace] = []
-        pending: dict[str, int] = {}
         if self._embed:
             sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
-            with self._database.transaction() as connection:
-                pending = {space.name: vectors.count_pending(connection, space) for space in SPACES.values()}
         return IndexReport(
             new=self._counts["new"],
             changed=self._counts["changed"],
@@ -289,14 +285,24 @@ class Indexer:
         self._failed += batch.unopened
         self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
 
-    def _embed_all_pending(self, space: Space) -> None:
-        """Fill a space: what is left of the texts of this run, and whatever earlier runs, or other workers, left."""
-        while True:
-            with self._database.transaction() as connection:
-                total = vectors.count_pending(connection, space)
-            if total == 0 or self._embed_pending(space, total) == 0:
-                return
-            self._wait(total)
+    def _embed_all_pending(self, space: Space) -> int:
+        """Fill a space: what is left of the texts of this run, and whatever earlier runs, or other workers, left.
+
+        Returns how many are pending still.
+        """
+        total = self._count_pending(space)
+        while total > 0:
+            elsewhere = self._embed_pending(space, total)
+            total = self._count_pending(space)
+            if elsewhere == 0:
+                break
+            if total > 0:
+                self._wait(total)
+        return total
+
+    def _count_pending(self, space: Space) -> int:
+        with self._database.transaction() as connection:
+            return vectors.count_pending(connection, space)
 
     def _embed_pending(self, space: Space, total: int) -> int:
         """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
