@@ -103,3 +103,12 @@ def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
     except (OSError, OverflowError):
         pytest.skip("this file system does not keep such a time")
     assert modified_at(path.stat()) <= LATEST
+
+
+def test_walk_is_sorted_by_path_as_the_librarys_rows_are(tmp_path: Path) -> None:
+    names = ["a/1.png", "a/b/2.png", "a-/3.png", "a.png", "a0/4.png", "b.png", "B/5.png", "ä.png", "日本/6.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    walked = [file.path for file in scan(resolve([tmp_path]))]
+    assert walked == sorted((str(tmp_path / name) for name in names), key=lambda path: path.encode())

@@ -51,21 +51,15 @@ class ImageRow:
 
 
 def known_files(connection: Connection, folder: str, separator: str, after: str | None, limit: int) -> list[KnownFile]:
-    """The rows of the files below a folder, at any depth, or of the file itself: a page of them, by path.
+    """The rows of the files below a folder, at any depth: a page of them, by path.
 
     after: the path of the last row of the page before.
     """
     below, behind = _range_below(folder, separator)
     rows = connection.execute(
-        "SELECT id, path, file_size, modified_at, sidecars FROM image_file WHERE path = %(itself)s"
-        " UNION ALL (SELECT id, path, file_size, modified_at, sidecars FROM image_file"
-        " WHERE path > %(after)s AND path < %(behind)s ORDER BY path LIMIT %(limit)s)",
-        {
-            "itself": stored_path(folder) if after is None else None,
-            "after": below if after is None else stored_path(after),
-            "behind": behind,
-            "limit": limit,
-        },
+        "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
+        " WHERE path > %s AND path < %s ORDER BY path LIMIT %s",
+        [below if after is None else stored_path(after), behind, limit],
         binary=True,
     )
     return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from ..database import Database, images
 from ..database.images import KnownFile
 from ..records import FailedFile
 from .scan import FoundFile, scan
 from .sidecars import stamp
+from .stages import batches
 
 ROWS_A_PAGE = 10_000
 
@@ -50,13 +52,24 @@ def is_as_known(found: FoundFile, row: KnownFile | None) -> bool:
 
 
 def _rows(database: Database, roots: Sequence[str]) -> Iterator[KnownFile]:
-    for root in sorted(roots):
-        after = None
-        while True:
-            # A transaction a page: a walk of a network share may take an hour.
+    """The rows at or below the roots, by path. A transaction a page: a walk of a network share may take an hour."""
+    for are_folders, group in groupby(sorted(roots), os.path.isdir):
+        if are_folders:
+            for folder in group:
+                yield from _rows_below(database, folder)
+            continue
+        for paths in batches(group, ROWS_A_PAGE):
             with database.transaction() as connection:
-                page = images.known_files(connection, root, os.sep, after, ROWS_A_PAGE)
-            yield from page
-            if len(page) < ROWS_A_PAGE:
-                break
-            after = page[-1].path
+                rows = images.files_at(connection, paths)
+            yield from (rows[path] for path in paths if path in rows)
+
+
+def _rows_below(database: Database, folder: str) -> Iterator[KnownFile]:
+    after = None
+    while True:
+        with database.transaction() as connection:
+            page = images.known_files(connection, folder, os.sep, after, ROWS_A_PAGE)
+        yield from page
+        if len(page) < ROWS_A_PAGE:
+            return
+        after = page[-1].path
