@@ -6,6 +6,7 @@ from .images import print_inspection, print_record, print_texts
 from .library import (
     UNTRAINED,
     print_export_report,
+    print_import_report,
     print_index_report,
     print_missing,
     print_reread_report,
@@ -21,6 +22,7 @@ __all__ = [
     "print_duplicates",
     "print_export_report",
     "print_hits",
+    "print_import_report",
     "print_index_report",
     "print_inspection",
     "print_missing",
