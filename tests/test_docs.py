@@ -1,8 +1,9 @@
 """What the pages in docs/ show works as it is shown: their Python, their SQL, their settings and their commands.
 
 Every page starts with an empty library of its own and a home folder with twelve made pictures in ~/ComfyUI/output, and
-with a database of DiffusionToolkit that has some of them. A ```text block shows what the block before it prints. There, a number with decimals may be off by one in the last of
-them, since CPUs differ in how they round, and … stands for any characters.
+with a database of DiffusionToolkit that has some of them. A ```text block shows what the block before it prints. There,
+a number with decimals may be off by one in the last of them, since CPUs differ in how they round, and … stands for any
+characters.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from toolkit_core.errors import ImportSourceError, SettingsError
+from toolkit_core.errors import DatabaseError, ImportSourceError, SettingsError
 from toolkit_core.importing import importer
 from toolkit_core.library import Library
 from toolkit_core.records import ImportReport, Progress, UnfoundFolder
@@ -133,6 +135,17 @@ def test_two_paths_of_one_file_are_one_image(
     assert said_of(library) == {"a.png": (True, 3, ("one", "two"))}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are Unicode")
+def test_file_whose_name_is_no_unicode_is_found(
+    library: Library, make_toolkit: MakeToolkit, make_picture: MakePicture
+) -> None:
+    picture = make_picture(os.fsdecode(b"caf\xe9.png"))
+    toolkit = make_toolkit()
+    toolkit.add(os.fsencode(picture), Favorite=1)
+    assert bring(library, toolkit.path).favorites == 1
+    assert said_of(library) == {picture.name: (True, None, ())}
+
+
 def test_damaged_pictures_and_videos_stop_nothing(
     library: Library, make_toolkit: MakeToolkit, make_picture: MakePicture, pictures: Path
 ) -> None:
@@ -171,6 +184,21 @@ def test_run_that_is_stopped_is_finished_by_the_next(
     assert (2, 5) in steps
     assert steps[-1] == (5, 5)
     assert said_of(library) == {f"{n}.png": (True, None, ()) for n in range(5)}
+
+
+def test_library_that_is_closed_meanwhile_keeps_what_came_along(
+    home: Path, schema: str, make_toolkit: MakeToolkit, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "IMAGES_A_PAGE", 1)
+    toolkit = make_toolkit()
+    for n in range(3):
+        toolkit.add(make_picture(f"{n}.png"), Rating=n + 1)
+    closed = Library.open(home, library=schema, weights=["/nowhere"])
+    with pytest.raises(DatabaseError):
+        bring(closed, toolkit.path, progress=lambda now: closed.close() if now == Progress("import", 1, 3) else None)
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
+        assert said_of(library) == {"0.png": (False, 1, ())}
+        assert bring(library, toolkit.path).rated == 2
 
 
 def test_file_that_goes_while_it_is_imported_is_left_out(
