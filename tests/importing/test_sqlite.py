@@ -103,6 +103,13 @@ def test_nothing_is_left_beside_a_database_of_any_name(make_toolkit: MakeToolkit
     assert toolkit.path.read_bytes() == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, it is the name of a server")
+def test_path_with_two_slashes_is_read_as_a_path(make_toolkit: MakeToolkit) -> None:
+    toolkit = make_toolkit()
+    toolkit.add("D:\\a.png")
+    assert len(images_in(Path(f"/{toolkit.path}"))) == 1
+
+
 def test_what_is_in_the_log_of_an_open_database_is_read_and_its_program_goes_on(make_toolkit: MakeToolkit) -> None:
     toolkit = make_toolkit()
     with closing(sqlite3.connect(toolkit.path, isolation_level=None)) as writer:

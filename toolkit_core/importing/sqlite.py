@@ -116,8 +116,7 @@ class SQLiteSource:
 
     def _uri(self) -> str:
         path = self._path.absolute().as_posix()
-        # An address has one slash before a drive letter, and two before the name of a share's server.
-        root = "//" if path.startswith("//") else "" if path.startswith("/") else "/"
+        root = "" if path.startswith("/") else "/"  # before a drive's letter
         # Without its log nobody has such a database open, and any other way of opening it would make the log's files.
         is_closed = self._is_logged_ahead() and not _beside(self._path, "-wal").exists()
         return f"file://{root}{quote(path, errors='surrogateescape')}?{'immutable=1' if is_closed else 'mode=ro'}"
