@@ -1,8 +1,9 @@
 """What the pages in docs/ show works as it is shown: their Python, their SQL, their settings and their commands.
 
-Every page starts with an empty library of its own and a home folder with twelve made pictures in ~/ComfyUI/output. A
-```text block shows what the block before it prints. There, a number with decimals may be off by one in the last of
-them, since CPUs differ in how they round, and … stands for any characters.
+Every page starts with an empty library of its own and a home folder with twelve made pictures in ~/ComfyUI/output, and
+with a database of DiffusionToolkit that has some of them. A ```text block shows what the block before it prints. There,
+a number with decimals may be off by one in the last of them, since CPUs differ in how they round, and … stands for any
+characters.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import textwrap
 import traceback
 from collections.abc import Sequence
@@ -35,7 +37,7 @@ from toolkit_core.library import Library
 from toolkit_core.settings import load_settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("search.md", "from-csharp.md", "following.md")
+PAGES = ("search.md", "from-csharp.md", "following.md", "importing.md")
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE_COMMAND = re.compile(r"`(diffusion-toolkit [^`]+)`")
@@ -55,6 +57,13 @@ PICTURES: dict[str, tuple[int, float, str | None, str | None]] = {
     "mountains-2.png": (MOUNTAINS, 0.2, "beautiful landscape with mountains and a lake", "people"),
     "mountains-3.png": (MOUNTAINS, 0.3, "beautiful landscape with mountains at sunrise", None),
     "paper.png": (PAPER, 0.0, None, None),
+}
+# By its path in DiffusionToolkit: favourite, rating and album there.
+TOOLKIT: dict[str, tuple[int, int | None, str | None]] = {
+    "D:\\renders\\fox-1.png": (1, 10, "Best of"),
+    "D:\\renders\\fox-2.png": (0, 3, "Best of"),
+    "D:\\renders\\paper.png": (1, None, None),
+    "E:\\old\\lost.png": (0, 8, None),
 }
 COPIES = {"fox-1-copy.png": "fox-1.png"}
 
@@ -186,6 +195,7 @@ def reader(tmp_path: Path, database: Database, tiny_weights: Path, monkeypatch: 
     """One with pictures in ComfyUI's output folder, and settings that lead to a library of the test server."""
     folder = Path(os.path.realpath(tmp_path)) / "reader"
     paint(folder / "ComfyUI" / "output")
+    write_toolkit(folder / "diffusion-toolkit.db")
     settings = {"database_url": database.conninfo, "library": database.schema}
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     lines += ["[weights]", f"folders = [{json.dumps(str(tiny_weights))}]"]
@@ -213,6 +223,19 @@ def paint(folder: Path) -> None:
     for day, path in enumerate(sorted(folder.iterdir()), 1):
         noon = datetime(2026, 3, day, 12).astimezone().timestamp()
         os.utime(path, (noon, noon))
+
+
+def write_toolkit(path: Path) -> None:
+    """Write the database of DiffusionToolkit, without what is not read of it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('CREATE TABLE "Image" ("Id" integer primary key, "Path", "Favorite", "Rating")')
+        connection.execute('CREATE TABLE "Album" ("Id" integer primary key, "Name")')
+        connection.execute('CREATE TABLE "AlbumImage" ("AlbumId", "ImageId")')
+        connection.execute('INSERT INTO "Album" VALUES (1, ?)', ["Best of"])
+        for id, (picture, (favorite, rating, album)) in enumerate(TOOLKIT.items()):
+            connection.execute('INSERT INTO "Image" VALUES (?, ?, ?, ?)', [id, picture, favorite, rating])
+            if album is not None:
+                connection.execute('INSERT INTO "AlbumImage" VALUES (1, ?)', [id])
 
 
 def _colors(seed: int) -> np.ndarray:

@@ -63,6 +63,10 @@ class CurationError(ToolkitError):
     """A rating or a tag is none that an image can have."""
 
 
+class ImportSourceError(ToolkitError):
+    """Another program's database cannot be read, or is none of the program that it was said to be of."""
+
+
 class ImageNotFound(ToolkitError):
     """The library has no image with the id that was asked for."""
 

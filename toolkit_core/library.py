@@ -26,6 +26,7 @@ from .records import (
     ExportReport,
     FailedImage,
     ImageRecord,
+    ImportReport,
     IndexReport,
     LibraryStatus,
     MissingImage,
@@ -304,6 +305,40 @@ class Library:
         chosen = _space(space)
         with reembedding.alone(self.database, chosen), self.database.transaction() as connection:
             return reembedding.abandon(connection, chosen)
+
+    def import_toolkit(
+        self,
+        database: Path | str,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        folders: Mapping[str, Path | str] | None = None,
+        schema: str | None = None,
+        tagger_confidence: float | None = None,
+        embed: bool = True,
+    ) -> ImportReport:
+        """Bring the images of a DiffusionToolkit database along: index their files, and add what is said of them there.
+
+        database: the path of its SQLite file, or the postgresql:// URL of the fork's server; it is only read. Its
+        favourites, ratings and tags are added to what is said of the images here, of which nothing is taken away; NSFW,
+        for deletion and albums become the tags `nsfw`, `for deletion` and `album: NAME`. Its prompts and vectors are
+        not taken over: files are read and embedded as by `index`.
+        folders: where a folder in its paths is on this machine, as {"D:\\renders": "/mnt/renders"}.
+        schema: of a PostgreSQL database that has several. tagger_confidence: with the tags that the fork's taggers were
+        as sure of, from 0 to 1; without, those are left out. embed: see `index`.
+        An exception out of `progress` stops it; what is done stays, and a later call brings the rest along.
+        Raises ImportSourceError, SettingsError for a folder that is none, DatabaseError.
+        """
+        from .importing import Importer, PathMap, opened_source
+
+        paths = PathMap(folders or {})
+        with opened_source(database, schema, tagger_confidence) as source:
+            return Importer(
+                self.database,
+                source,
+                paths,
+                lambda files: self.index(files, progress, embed=embed),
+                progress or (lambda _: None),
+            ).run()
 
     def search(
         self,

@@ -297,6 +297,53 @@ class RereadReport:
 
 
 @dataclass(frozen=True)
+class UnfoundFolder:
+    """Images of another program's database that were not found on this machine, by a folder they have in common.
+
+    folder: as it is written there. unfound: of its `images`. looked_for: the path here that one of them was looked for
+    at; None where its path is none that this machine can have.
+    """
+
+    folder: str
+    unfound: int
+    images: int
+    looked_for: str | None
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What one import from a DiffusionToolkit database did. Counts are of images.
+
+    source: the database, in words. images: that it has. found: their files are here. unfound: those whose files are
+    not. unsupported: those that are no pictures this program reads, by the suffixes of their files.
+    curated: changed by what is said of them there: favorites, rated and tagged, which they were not before.
+    tagger_tags: tags that taggers made and that were left out.
+    indexing: what indexing their files did; `pending`, `skipped` and `refused` are those of its end.
+    """
+
+    source: str
+    images: int
+    found: int
+    unfound: tuple[UnfoundFolder, ...]
+    unsupported: Mapping[str, int]
+    curated: int
+    favorites: int
+    rated: int
+    tagged: int
+    tagger_tags: int
+    indexing: IndexReport
+    seconds: float
+
+    def summary(self) -> str:
+        """What became of the images, in one line."""
+        return (
+            f"{self.images:,} images in {self.source}: {self.found:,} found here, "
+            f"{sum(folder.unfound for folder in self.unfound):,} not found, {sum(self.unsupported.values()):,} no "
+            f"pictures, in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """What one export wrote. `target` is its real path.
 

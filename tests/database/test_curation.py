@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from toolkit_core.database import images
+from toolkit_core.database.curation import Added, Addition, add
 from toolkit_core.database.images import ImageRow
 from toolkit_core.errors import CurationError, ImageNotFound
 from toolkit_core.indexing.scan import EPOCH
@@ -152,3 +153,32 @@ def test_what_is_said_of_a_file_outlives_every_run_over_it(library: Library, mak
     moved.write_bytes(b"no picture")
     assert len(library.index([path.parent]).failed) == 1
     assert said_of(library, hit.id) == kept
+
+
+def test_what_is_added_by_path_takes_nothing_away(curated: Library) -> None:
+    curated.curate([1], rating=2, add_tags=["b"])
+    undecodable = os.fsdecode(b"/caf\xe9.png")
+    with curated.database.transaction() as connection:
+        images.write(connection, [ImageRow(undecodable, b"5", 1, EPOCH, 8, 8, GenerationParameters(), None)])
+        additions = {
+            "/1.png": Addition(True, 9, ("c", "a", "b")),
+            "/2.png": Addition(rating=0),
+            "/3.png": Addition(),
+            "/none.png": Addition(True),
+            undecodable: Addition(tags=("x",)),
+        }
+        assert add(connection, additions) == Added(images=3, favorites=1, rated=1, tagged=2)
+        assert add(connection, additions) == add(connection, {}) == Added(0, 0, 0, 0)
+    assert [said_of(curated, id) for id in range(1, 6)] == [
+        (True, 2, ("a", "b", "c")),
+        (False, 0, ()),
+        (False, None, ()),
+        (False, None, ()),
+        (False, None, ("x",)),
+    ]
+
+
+@pytest.mark.parametrize("wrong", [{"rating": 11}, {"rating": 1.5}, {"tags": ["x" * 101]}, {"tags": "fox"}])
+def test_addition_that_no_image_can_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(CurationError):
+        Addition(**wrong)

@@ -13,6 +13,7 @@ from rich.text import Text
 from ..errors import ToolkitError
 from .curating import curate, tags
 from .exporting import export
+from .importing import import_
 from .indexing import failures, index, optimize, reindex, reread
 from .inspecting import inspect, show, status
 from .models import demo, models_app
@@ -38,13 +39,13 @@ def _configure(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Lo
 
 
 for panel, commands in {
-    "Fill a library": (index, watch, failures, prune, reread, reindex, optimize, status),
+    "Fill a library": (index, import_, watch, failures, prune, reread, reindex, optimize, status),
     "Find images": (search, neighbours, duplicates, show, inspect),
     "Use them": (curate, tags, export),
     "Weights": (demo,),
 }.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
 app.add_typer(models_app, name="models", rich_help_panel="Weights")
 
 

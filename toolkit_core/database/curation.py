@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
 
 from ..errors import CurationError, ImageNotFound
 from .database import Connection
+from .stored_text import stored_path
 
 HIGHEST_RATING = 10
 LONGEST_TAG = 100
@@ -39,6 +42,41 @@ class Curation:
         both = set(self.add_tags) & set(self.remove_tags)
         if both:
             raise CurationError(f"The tag {min(both)!r} is to be added and removed at once; choose one.")
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What is to be added to what is said of an image: nothing is taken away by it, and no rating is replaced.
+
+    Raises CurationError for what no image can have, with the value.
+    """
+
+    favorite: bool = False
+    rating: int | None = None
+    tags: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        checked = Curation(rating=self.rating, add_tags=self.tags)
+        object.__setattr__(self, "tags", checked.add_tags)
+
+    def __bool__(self) -> bool:
+        """Whether it says anything."""
+        return self.favorite or self.rating is not None or bool(self.tags)
+
+    def joined(self, other: Addition) -> Addition:
+        """What both say; of two ratings this one."""
+        rating = other.rating if self.rating is None else self.rating
+        return Addition(self.favorite or other.favorite, rating, (*self.tags, *other.tags))
+
+
+@dataclass(frozen=True)
+class Added:
+    """How many images were changed, and how many became favourites, came to a rating, and to tags."""
+
+    images: int
+    favorites: int
+    rated: int
+    tagged: int
 
 
 def normal_tag(tag: str) -> str:
@@ -91,6 +129,24 @@ def curate(connection: Connection, ids: Sequence[int], change: Curation) -> int:
     ).rowcount
 
 
+def add(connection: Connection, additions: Mapping[str, Addition]) -> Added:
+    """Add what is said of images, by path. Paths that no image has are left out."""
+    said = {stored_path(path): addition for path, addition in additions.items() if addition}
+    # In the order in which the indexer takes its row locks.
+    connection.execute("SELECT FROM image_file WHERE path = ANY(%s) ORDER BY path FOR NO KEY UPDATE", [list(said)])
+    row = connection.execute(
+        ADD_CURATED,
+        {
+            "paths": list(said),
+            "favorites": [addition.favorite for addition in said.values()],
+            "ratings": [addition.rating for addition in said.values()],
+            "tags": [Jsonb(list(addition.tags)) for addition in said.values()],
+        },
+    ).fetchone()
+    assert row is not None
+    return Added(*row)
+
+
 def tag_counts(connection: Connection) -> dict[str, int]:
     """How many images have each tag, the most used first."""
     rows = connection.execute(
@@ -116,4 +172,38 @@ UPDATE_CURATED = """
         WHERE id = ANY(%(ids)s::bigint[])
     ) new
     WHERE f.id = new.id AND (f.favorite, f.rating, f.tags) IS DISTINCT FROM (new.favorite, new.rating, new.tags)
+"""
+
+ADD_CURATED = """
+    WITH new AS (
+        SELECT
+            f.id,
+            f.favorite OR said.favorite AS favorite,
+            coalesce(f.rating, said.rating) AS rating,
+            ARRAY(
+                SELECT tag COLLATE "C" FROM unnest(f.tags) AS tag
+                UNION SELECT tag COLLATE "C" FROM jsonb_array_elements_text(said.tags) AS tag
+                ORDER BY 1
+            ) AS tags,
+            said.favorite AND NOT f.favorite AS is_favorite_now,
+            said.rating IS NOT NULL AND f.rating IS NULL AS is_rated_now
+        FROM image_file f
+        JOIN unnest(%(paths)s::text[], %(favorites)s::boolean[], %(ratings)s::smallint[], %(tags)s::jsonb[])
+            AS said(path, favorite, rating, tags) USING (path)
+    ),
+    changed AS (
+        UPDATE image_file f
+        SET favorite = new.favorite, rating = new.rating, tags = new.tags
+        FROM new
+        WHERE f.id = new.id AND (f.favorite, f.rating, f.tags) IS DISTINCT FROM (new.favorite, new.rating, new.tags)
+        RETURNING new.id
+    )
+    SELECT
+        count(changed.id),
+        count(*) FILTER (WHERE new.is_favorite_now),
+        count(*) FILTER (WHERE new.is_rated_now),
+        count(*) FILTER (WHERE new.tags <> f.tags)
+    FROM new
+    JOIN image_file f USING (id)  -- as it was before the update
+    LEFT JOIN changed USING (id)
 """

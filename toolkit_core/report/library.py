@@ -16,11 +16,13 @@ from ..records import (
     ExportReport,
     FailedFile,
     FailedImage,
+    ImportReport,
     IndexReport,
     LibraryStatus,
     MissingImage,
     RereadReport,
     SealedSpace,
+    UnfoundFolder,
 )
 from .text import print_rows, printable
 
@@ -29,6 +31,7 @@ UNTRAINED = (
     "`diffusion-toolkit models` says how to get the real ones."
 )
 MOST_FAILURES_SHOWN = 20
+MOST_FOLDERS_SHOWN = 20
 
 
 def print_index_report(console: Console, report: IndexReport) -> None:
@@ -52,6 +55,50 @@ def print_failed(console: Console, images: Sequence[FailedImage]) -> None:
         console.print("Every image that is there could be read.")
     for image in images:
         console.print(Text.assemble((printable(image.path), "bold"), ": ", printable(image.error)), soft_wrap=True)
+
+
+def print_import_report(console: Console, report: ImportReport) -> None:
+    console.print(Text(printable(report.summary())), soft_wrap=True)
+    console.print(f"Indexed: {report.indexing.summary()}")
+    console.print(
+        f"{report.curated:,} images changed by what is said of them there: {report.favorites:,} new favourites, "
+        f"{report.rated:,} rated, {report.tagged:,} tagged"
+    )
+    if report.tagger_tags:
+        console.print(
+            f"{report.tagger_tags:,} tags made by taggers were left out; --tagger-tags 0.5 takes the surer ones."
+        )
+    if report.unsupported:
+        kinds = ", ".join(
+            f"{count:,} {printable(suffix) or 'without a suffix'}" for suffix, count in report.unsupported.items()
+        )
+        console.print(Text(f"No pictures: {kinds}"))
+    if report.unfound:
+        _print_unfound(console, report.unfound)
+    if report.indexing.pending:
+        _print_spaces(console, report.indexing)
+    _print_failures(console, report.indexing.failed)
+
+
+def _print_unfound(console: Console, folders: Sequence[UnfoundFolder]) -> None:
+    table = Table(
+        Column("folder there", overflow="fold"),
+        Column("not found", justify="right"),
+        Column("of", justify="right"),
+        Column("one was looked for at", overflow="fold"),
+    )
+    for folder in folders[:MOST_FOLDERS_SHOWN]:
+        looked_for = printable(folder.looked_for) if folder.looked_for else "nowhere: no such path on this machine"
+        table.add_row(Text(printable(folder.folder)), f"{folder.unfound:,}", f"{folder.images:,}", Text(looked_for))
+    console.print(table)
+    if len(folders) > MOST_FOLDERS_SHOWN:
+        console.print(f"… and {len(folders) - MOST_FOLDERS_SHOWN} more; --json lists them all.")
+    lost = next((folder.folder for folder in folders if folder.unfound == folder.images), None)
+    if lost is not None:
+        console.print(
+            Text(f'If a folder is elsewhere on this machine, say where: --map "{printable(lost)}=FOLDER HERE"'),
+            soft_wrap=True,
+        )
 
 
 def print_missing(console: Console, images: Sequence[MissingImage]) -> None:
