@@ -195,7 +195,7 @@ def _device(set_by_user: str | None) -> str | None:
 def _found_encoder(library: Library, space: str, device: str | None) -> Encoder:
     from ..toolkit_core.encoders.weights import make_encoder
 
-    return make_encoder(library.weights()[space], device, library.settings.dtype)
+    return make_encoder(library.weights_for(space), device, library.settings.dtype)
 
 
 def _in_turns(encoder: Encoder, progress: Callable[[Progress], None]) -> Encoder:

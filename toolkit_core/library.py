@@ -563,6 +563,13 @@ class Library:
             self._locations = locate_weights(self.settings)
         return self._locations
 
+    def weights_for(self, space: str) -> WeightsLocation:
+        """Where a space's weights are, looked for anew where they were not there before: they may have come since."""
+        path = self.weights()[space].path
+        if path is None or not path.exists():
+            self._locations = None
+        return self.weights()[space]
+
     def unload(self) -> None:
         """Drop the encoders' weights. The next use loads them again."""
         self._encoders.unload()
@@ -597,7 +604,7 @@ class Library:
         return self._node_types
 
     def _make_encoder(self, space: str) -> TextEncoder | ImageEncoder:
-        return make_encoder(self.weights()[space], self.settings.device, self.settings.dtype)
+        return make_encoder(self.weights_for(space), self.settings.device, self.settings.dtype)
 
 
 def _real_paths(folders: Sequence[Path | str] | None) -> list[str] | None:
