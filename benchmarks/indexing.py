@@ -73,12 +73,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure indexing.")
     parser.add_argument("--pictures", type=int, default=400, help="of each format")
     parser.add_argument("--unchanged", type=int, default=100_000, help="files in the unchanged folder; 0 leaves it out")
+    parser.add_argument("--weights", type=Path, help="also with the encoders in this folder, on what they run on")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="indexing-benchmark-") as folder:
         home = Path(folder) / "home"
         with Library.open(home, library="keeper"):
             for suffix in (".png", ".jpg"):
                 end_to_end(home, Path(folder) / suffix[1:], suffix, arguments.pictures)
+            if arguments.weights:
+                with_weights(home, Path(folder) / "png", arguments.weights)
             if arguments.unchanged:
                 unchanged(home, Path(folder) / "unchanged", arguments.unchanged)
 
@@ -106,6 +109,22 @@ def end_to_end(home: Path, folder: Path, suffix: str, count: int) -> None:
             ("decoding alone, a thread a core", f"{bare:.1f}", "1.00"),
             (f"index ({stages})", f"{whole:.1f}", f"{whole / bare:.2f}"),
         ],
+    )
+
+
+def with_weights(home: Path, folder: Path, weights: Path) -> None:
+    """The PNGs with real encoders. What is loaded once, their weights and probes, is loaded before."""
+    with Library.open(home, library="with_weights", weights=[weights]) as library:
+        first = min(folder.iterdir())
+        report = library.index([first])
+        assert not report.skipped and not report.refused, report
+        started = time.perf_counter()
+        report = library.index([folder])
+        seconds = time.perf_counter() - started
+    show(
+        f"{report.new} PNG files with the encoders of {weights}, {report.new / seconds:.2f} images/s",
+        ("stage", "at work"),
+        [(stage, f"{share:.1%}") for stage, share in report.stages.items()],
     )
 
 

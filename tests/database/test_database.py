@@ -202,12 +202,15 @@ def test_old_pgvector_is_refused_with_both_versions(database: Database) -> None:
     [
         ("postgresql://user:secret@127.0.0.1:1/name", "No connection to PostgreSQL database name on 127.0.0.1"),
         ("mysql://nonsense", "cannot be read"),
+        ("postgresql://user:secret%zz@127.0.0.1/name", "a % is written %25"),
+        ("postgresql://user:sec ret@127.0.0.1/name", "a space %20"),
     ],
 )
 def test_unusable_url_is_explained_without_its_password(url: str, said: str) -> None:
     with pytest.raises(DatabaseError, match=said) as caught:
         Database.external(url, "library")
     assert "secret" not in str(caught.value)
+    assert "sec ret" not in str(caught.value)
 
 
 def test_stored_parameters_come_back_as_they_were(database: Database) -> None:

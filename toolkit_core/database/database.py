@@ -88,10 +88,12 @@ class Database:
         """Open a library on a server of the user's own, by libpq URL or key=value string."""
         try:
             make_conninfo(url)
-        except psycopg.ProgrammingError as error:
+        except psycopg.ProgrammingError:
+            # Without libpq's words, which quote what it cannot read: the password, as a rule.
             raise DatabaseError(
-                f"The database URL cannot be read: {error}. It looks like postgresql://user:password@host:5432/name"
-            ) from error
+                "The database URL cannot be read. It looks like postgresql://user:password@host:5432/name; in the "
+                "password a % is written %25, a space %20, an @ %40 and a / %2F."
+            ) from None
         return cls(url, schema)
 
     @contextmanager
