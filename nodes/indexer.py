@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from comfy import model_management
 from comfy.utils import ProgressBar
 from comfy_api.latest import io, ui
 from PIL import Image, ImageOps
+from server import PromptServer
 
 from ..toolkit_core.records import IndexReport, Progress
 from .encoders import ClipConditioning, connected_encoders, require_text_space
@@ -18,7 +20,7 @@ from .library import allowed_folder, opened_library
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_PREVIEWS = 1.0
+SECONDS_BETWEEN_PREVIEWS = SECONDS_BETWEEN_TEXTS = 1.0
 PREVIEW_SIZE = 512
 MOST_FAILURES_SHOWN = 20
 
@@ -86,6 +88,7 @@ class DiffusionToolkitIndexer(io.ComfyNode):
                 io.Int.Output("failed", tooltip="Files that could not be read; each is recorded with its error."),
                 io.Int.Output("pending", tooltip="Embeddings that are still missing in the whole library."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -114,7 +117,7 @@ class DiffusionToolkitIndexer(io.ComfyNode):
             try:
                 report = library.index(
                     [path],
-                    _ProgressDisplay(),
+                    _ProgressDisplay(cls.hidden.unique_id),
                     recursive=recursive,
                     reindex=reindex,
                     encoders=connected_encoders(clip, clip_vision),
@@ -152,16 +155,47 @@ def report_text(report: IndexReport) -> str:
     return "\n".join(lines)
 
 
+def progress_text(progress: Progress, before: Progress, seconds: float) -> str:
+    """How far a stage is, its rate, the time that is left, and how busy each part was.
+
+    before: how far it was so many seconds ago.
+    """
+    of = "" if progress.total is None else f" of {progress.total:,}"
+    parts = [f"{progress.stage} {progress.done:,}{of}"]
+    rate = (progress.done - before.done) / seconds if seconds > 0 else 0.0
+    if rate > 0:
+        parts.append(f"{rate:,.1f}/s")
+        if progress.total is not None:
+            left = timedelta(seconds=round((progress.total - progress.done) / rate))
+            parts.append(f"{left} left")
+    busy = " ".join(f"{stage} {share:.0%}" for stage, share in progress.stages.items() if share >= 0.01)
+    return "\n".join(filter(None, [", ".join(parts), busy]))
+
+
 class _ProgressDisplay:
     """Shows the library's progress on the node, now and then with the current picture, and lets a run be stopped."""
 
-    def __init__(self) -> None:
-        self._last_preview = 0.0
+    def __init__(self, node_id: str) -> None:
+        self._node_id = node_id
+        self._last_preview = self._last_text = 0.0
+        # The first progress of the present stage, and when it came.
+        self._first: tuple[Progress, float] | None = None
 
     def __call__(self, progress: Progress) -> None:
         model_management.throw_exception_if_processing_interrupted()
         total = progress.total or progress.done
         ProgressBar(total).update_absolute(progress.done, total, self._preview(progress))
+        self._show_text(progress)
+
+    def _show_text(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if self._first is None or self._first[0].stage != progress.stage:
+            self._first = progress, now
+        elif now - self._last_text < SECONDS_BETWEEN_TEXTS:
+            return
+        self._last_text = now
+        first, since = self._first
+        PromptServer.instance.send_progress_text(progress_text(progress, first, now - since), self._node_id)
 
     def _preview(self, progress: Progress) -> tuple[str, Image.Image, int] | None:
         now = time.monotonic()

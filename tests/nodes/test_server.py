@@ -248,6 +248,9 @@ def test_progress_shows_the_current_picture(quick_comfyui: Any, plain_graph: Any
     assert (40, 40) in steps
     pictures = [data for kind, data in messages if kind == "binary"]
     assert any(b"\xff\xd8\xff" in data for data in pictures)  # a JPEG
+    # The event, the length of the node's id, and the id.
+    texts = [data[9:].decode() for data in pictures if data.startswith(b"\0\0\0\3\0\0\0\1" + b"1")]
+    assert any(text.startswith("read 32 of 40\n") and re.search(r"\bencode \d+%", text) for text in texts), texts
 
 
 def test_empty_result_tells_the_browser_why(quick_comfyui: Any, plain_graph: Any) -> None:
