@@ -132,7 +132,8 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     columns = parameter_columns(connection, [row.parameters for row in rows])
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
     replaced = connection.execute(
-        "SELECT f.id FROM image_file f JOIN unnest(%s::text[], %s::bytea[]) AS new(path, content_hash) USING (path)"
+        "SELECT f.id FROM unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
+        " CROSS JOIN LATERAL (SELECT id, content_hash FROM image_file WHERE path = new.path LIMIT 1) f"
         " WHERE f.content_hash IS DISTINCT FROM new.content_hash ORDER BY f.id",
         [[stored_path(row.path) for row in rows], [row.content_hash for row in rows]],
     ).fetchall()
@@ -244,7 +245,12 @@ def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, 
         " ON CONFLICT (sha256) DO NOTHING",
         [hashes, [by_hash[h] for h in hashes]],
     )
-    rows = connection.execute("SELECT sha256, id FROM prompt_text WHERE sha256 = ANY(%s)", [hashes])
+    rows = connection.execute(
+        # One look into the index a text, also by a plan that was made when the table was small.
+        "SELECT t.sha256, t.id FROM unnest(%s::bytea[]) AS wanted(sha256)"
+        " CROSS JOIN LATERAL (SELECT sha256, id FROM prompt_text WHERE sha256 = wanted.sha256 LIMIT 1) t",
+        [hashes],
+    )
     return {by_hash[sha256]: id for sha256, id in rows}
 
 

@@ -53,7 +53,9 @@ def pending(
     part: the table that lacks the vector, in place of the whole.
     """
     statement = pending_query(space, table(space, part), sql.SQL("o.id, o.value"))
-    rows = connection.execute(sql.SQL("{} AND o.id > %s ORDER BY o.id LIMIT %s").format(statement), [after, limit])
+    rows = connection.execute(
+        sql.SQL("{} ORDER BY o.id LIMIT %(limit)s").format(statement), {"after": after, "limit": limit}
+    )
     return [(id, value if space.of == "text" else disk_path(value)) for id, value in rows]
 
 
@@ -66,13 +68,13 @@ def present(connection: Connection, space: Space, owners: Sequence[int]) -> set[
 
 def count_pending(connection: Connection, space: Space, part: Part | None = None) -> int:
     """How many texts, or images, have no vector in a space, or in a part of its table."""
-    row = connection.execute(pending_query(space, table(space, part), sql.SQL("count(*)"))).fetchone()
+    row = connection.execute(pending_query(space, table(space, part), sql.SQL("count(*)")), {"after": 0}).fetchone()
     assert row is not None
     return row[0]
 
 
 def pending_query(space: Space, table: sql.Identifier, columns: sql.SQL) -> sql.Composed:
-    """Of the owners `o` that have no vector in a table, some columns."""
+    """Of the owners `o` behind one that have no vector in a table, some columns."""
     return sql.SQL(PENDING_TEXTS if space.of == "text" else PENDING_IMAGES).format(table=table, columns=columns)
 
 
@@ -171,17 +173,19 @@ def is_current(connection: Connection, space: Space, since: datetime | None) -> 
     return row is not None and row[0] == since
 
 
-# Only texts that an image has now; only images that could be decoded and are there.
+# Only texts that an image has now; only images that could be decoded and are there. A batch takes as long in a large
+# library as in a small one: both sides begin behind `after`, and a subquery with LIMIT is a look into an index, where
+# PostgreSQL might read the whole table first for an EXISTS.
 PENDING_TEXTS = """
     SELECT {columns}
     FROM (SELECT id, text AS value FROM prompt_text) o
-    WHERE NOT EXISTS (SELECT FROM {table} e WHERE e.prompt_id = o.id)
-      AND (EXISTS (SELECT FROM image_file f WHERE f.prompt_id = o.id)
-           OR EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = o.id))
+    WHERE o.id > %(after)s AND NOT EXISTS (SELECT FROM {table} e WHERE e.prompt_id = o.id AND e.prompt_id > %(after)s)
+      AND ((SELECT 1 FROM image_file f WHERE f.prompt_id = o.id LIMIT 1) IS NOT NULL
+           OR (SELECT 1 FROM image_file f WHERE f.negative_prompt_id = o.id LIMIT 1) IS NOT NULL)
 """
 PENDING_IMAGES = """
     SELECT {columns}
     FROM (SELECT id, path AS value, error, missing_since FROM image_file) o
-    WHERE NOT EXISTS (SELECT FROM {table} e WHERE e.image_id = o.id)
+    WHERE o.id > %(after)s AND NOT EXISTS (SELECT FROM {table} e WHERE e.image_id = o.id AND e.image_id > %(after)s)
       AND o.error IS NULL AND o.missing_since IS NULL
 """
