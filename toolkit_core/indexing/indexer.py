@@ -31,7 +31,7 @@ from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
 from .continued import continued_rows
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
-from .gone import note_undecodable, note_unseen
+from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
 from .scan import FoundFile, resolve
@@ -128,8 +128,10 @@ class Indexer:
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
+            # Before the new files are read, for among these are those that were moved.
+            gone = note_unseen(self._database, resolved, self._unseen)
             self._read_all(waiting)
-            missing = note_unseen(self._database, resolved, self._unseen)
+            missing = count_missing(self._database, gone)
             pending = {space.name: self._embed_all_pending(space) for space in SPACES.values() if self._embed}
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
@@ -225,7 +227,9 @@ class Indexer:
             known = images.files_at(connection, [item.path for item in read])
             # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
-            continued = continued_rows(connection, rows, known, self._taken)
+            # As they are before the rows are looked up: a row that is written by then is not gone any more.
+            taken = frozenset(self._taken)
+            continued = continued_rows(connection, rows, known, taken)
         self._taken.update(before.id for _, before in continued.values())
         # The file is as it was, and what lies beside it is not.
         redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
@@ -278,6 +282,7 @@ class Indexer:
                 revision.bump(connection)
             paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
             self._worker.release(connection, FILE, [file_key(path) for path in paths])
+        self._taken.difference_update(before.id for _, before in batch.continued.values())
         self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
         redescribed = {item.path for item in batch.redescribed}
         for path, (_, before) in batch.continued.items():
