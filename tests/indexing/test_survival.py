@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from toolkit_core.database.claims import FILE, file_key, worker
 from toolkit_core.errors import DatabaseError, ToolkitError
@@ -85,34 +86,26 @@ def test_server_killed_in_the_middle_of_a_write_has_all_of_it_or_nothing(
     own_home: Path, opened: Callable[..., Library], many: Path, undisturbed: Library, impatient: None
 ) -> None:
     """The rows of a batch are written and its vectors wait for a lock when the server is killed."""
-    with opened() as library:
-        with library.database.transaction() as connection:
-            # Seen once the second batch is at its vectors.
-            connection.execute("CREATE TABLE seen_writing (id bigint)")
-        with psycopg.connect(library.database.connection_string()) as holder, ThreadPoolExecutor(1) as threads:
-            schema = library.database.schema
-            running = None
+    with opened() as library, ThreadPoolExecutor(1) as threads:
+        with psycopg.connect(library.database.connection_string()) as holder:
 
             def lock_after_the_first_batch(progress: Progress) -> None:
-                if progress.stage == "read" and not holder.closed and holder.info.transaction_status == 0:
-                    holder.execute(f"LOCK TABLE {schema}.image_clip_h_open IN EXCLUSIVE MODE".encode())
+                if progress.stage == "read" and holder.info.transaction_status == TransactionStatus.IDLE:
+                    table = f"{library.database.schema}.image_clip_h_open"
+                    holder.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE".encode())
 
             running = threads.submit(library.index, [many], lock_after_the_first_batch)
-
-            def waits_for_the_lock() -> bool:
-                waiting = rows(
-                    library,
-                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                    " AND query LIKE '%INSERT INTO \"image_clip_h_open\"%' AND pid <> pg_backend_pid()",
-                )
-                return waiting == [(1,)] or running.done()
-
-            until(waits_for_the_lock)
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND pid <> pg_backend_pid()"
+                " AND starts_with(query, 'INSERT INTO \"image_clip_h_open\"')"
+            )
+            until(lambda: running.done() or rows(library, waiting) == [(1,)])
             assert not running.done()
             [(committed,)] = rows(library, "SELECT count(*) FROM image_file")
             kill_server(own_home)
-            with pytest.raises(DatabaseError, match="What was committed is kept"):
-                running.result()
+            holder.close()
+        with pytest.raises(DatabaseError, match="What was committed is kept"):
+            running.result()
     with opened() as library:
         assert rows(library, "SELECT count(*) FROM image_file") == [(committed,)]
         assert rows(library, "SELECT count(*) FROM image_clip_h") == [(committed,)]
@@ -177,7 +170,7 @@ def test_recovery_that_takes_longer_than_pg_ctl_waits_is_waited_for(
         library.index([many], embed=False)
     for _ in range(5):  # A recovery may be over before it is seen.
         with opened() as library:
-            rows(library, "CREATE TABLE IF NOT EXISTS written AS SELECT * FROM image_file; SELECT 1")
+            rows(library, "UPDATE image_file SET indexed_at = now() RETURNING id")
             kill_server(own_home)
         over = threading.Event()
         holder = threading.Thread(target=hold_the_recovery, args=[over])
