@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, no 
 # More of them by the environment: 50 take some minutes.
 KILLS = int(os.environ.get("DIFFUSION_TOOLKIT_KILLS", "3"))
 DEADLINE = 60.0
+DROP = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +189,18 @@ def test_recovery_that_takes_longer_than_pg_ctl_waits_is_waited_for(
     indexed_to_the_end(opened, many, undisturbed)
 
 
+def test_idle_connections_that_were_dropped_are_no_error(opened: Callable[..., Library]) -> None:
+    with opened() as library:
+        database = library.database
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(database.transaction())
+        with psycopg.connect(database.connection_string()) as other:
+            assert other.execute(DROP).rowcount == 8
+        with database.transaction() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_connections_that_are_dropped_end_a_run_at_most(
     opened: Callable[..., Library], many: Path, undisturbed: Library
 ) -> None:
@@ -192,10 +209,7 @@ def test_connections_that_are_dropped_end_a_run_at_most(
 
         def drop(progress: Progress) -> None:
             nonlocal dropped
-            dropped += other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            ).rowcount
+            dropped += other.execute(DROP).rowcount
 
         for _ in range(3):
             try:

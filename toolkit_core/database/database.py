@@ -61,7 +61,7 @@ class Database:
             max_size=8,
             timeout=CONNECTION_TIMEOUT,
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            check=self._check,
             open=False,
             name=f"library {schema}",
         )
@@ -195,6 +195,15 @@ class Database:
         for name, value in SEARCH_SETTINGS.items():
             connection.execute("SELECT set_config(%s, %s, false)", [name, value])
         connection.commit()
+
+    def _check(self, connection: Connection) -> None:
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            # A server that was restarted has broken all that are idle, too. The pool would come upon one after the
+            # other, and wait longer each time.
+            self._pool.check()
+            raise
 
     @contextmanager
     def _wrapped(self) -> Iterator[None]:
