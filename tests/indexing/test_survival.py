@@ -244,6 +244,21 @@ def test_server_that_is_restarted_ends_a_run_at_most(
     indexed_to_the_end(opened, many, undisturbed)
 
 
+def test_server_that_cannot_be_started_again_is_an_error_that_names_the_folder(
+    own_home: Path, opened: Callable[..., Library], impatient: None
+) -> None:
+    settings = own_home / "postgres" / "diffusion_toolkit.conf"
+    with opened() as library:
+        kill_server(own_home)
+        settings.unlink()
+        settings.mkdir()
+        with pytest.raises(DatabaseError, match=f"cannot use the folder {own_home}"):
+            library.database.revive()
+        settings.rmdir()
+        library.database.revive()
+        assert library.status().images == 0
+
+
 @pytest.fixture
 def full_home(small_disk: Callable[[int], Path]) -> Iterator[Path]:
     """A home on a disk of its own that is large enough for an empty library."""
