@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from toolkit_core.database import images
-from toolkit_core.indexing import continued
+from toolkit_core.indexing import continued, indexer
 from toolkit_core.indexing.compare import compared
 from toolkit_core.library import Library
 
@@ -165,6 +165,26 @@ def test_moved_files_are_not_missing_and_those_beside_them_are(library: Library,
     report = library.index([folder.parent], embed=False)
     assert (report.moved, report.new, report.missing) == (40, 0, 20)
     assert library.status().missing == 20
+
+
+def test_file_whose_row_another_process_took_meanwhile_gets_one_of_its_own(
+    library: Library, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_picture("a.png", "a fox")
+    library.index([pictures], embed=False)
+    moved = path.rename(pictures / "b.png")
+    found_first = shutil.copy(moved, pictures.parent / "elsewhere.png")
+    match = indexer.continued_rows
+
+    def matched_too_late(*arguments: Any) -> Any:
+        continued = match(*arguments)
+        rows(library, "UPDATE image_file SET path = %s WHERE path = %s RETURNING id", str(found_first), str(path))
+        return continued
+
+    monkeypatch.setattr(indexer, "continued_rows", matched_too_late)
+    report = library.index([pictures], embed=False)
+    assert (report.moved, report.new) == (0, 1)
+    assert {path for (path,) in rows(library, "SELECT path FROM image_file")} == {str(moved), str(found_first)}
 
 
 def test_files_moved_out_of_a_folder_that_is_not_walked_keep_their_rows(

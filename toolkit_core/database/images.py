@@ -132,13 +132,18 @@ def files_at(connection: Connection, paths: Sequence[str]) -> dict[str, KnownFil
     return {file.path: file for file in known}
 
 
-def continue_row(connection: Connection, id: int, path: str, modified_at: datetime) -> None:
-    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened."""
-    connection.execute(
+def continue_row(connection: Connection, before: KnownFile, path: str, modified_at: datetime) -> bool:
+    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened.
+
+    Returns whether the row was still there as it was before: another process may have pruned it, or found its file at
+    another path.
+    """
+    cursor = connection.execute(
         "UPDATE image_file SET path = %s, modified_at = %s, missing_since = NULL,"
-        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s",
-        [stored_path(path), modified_at, id],
+        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s AND path = %s",
+        [stored_path(path), modified_at, before.id, stored_path(before.path)],
     )
+    return cursor.rowcount == 1
 
 
 def mark_damaged(connection: Connection, errors: Mapping[int, str]) -> None:

@@ -34,7 +34,7 @@ from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Wa
 from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
-from .scan import FoundFile, resolve
+from .scan import FoundFile, find_file, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
 
 if TYPE_CHECKING:
@@ -268,8 +268,11 @@ class Indexer:
         with self._database.transaction() as connection:
             metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
-            for path, (row, before) in batch.continued.items():
-                images.continue_row(connection, before.id, path, row.modified_at)
+            continued = {
+                path: before
+                for path, (row, before) in batch.continued.items()
+                if images.continue_row(connection, before, path, row.modified_at)
+            }
             unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
             news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
             ids = images.write(
@@ -278,14 +281,17 @@ class Indexer:
             )
             if picture_vectors is not None:
                 self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
-            if batch.continued or batch.fresh or any(news):
+            if continued or batch.fresh or any(news):
                 revision.bump(connection)
             paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
             self._worker.release(connection, FILE, [file_key(path) for path in paths])
         self._taken.difference_update(before.id for _, before in batch.continued.values())
         self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
         redescribed = {item.path for item in batch.redescribed}
-        for path, (_, before) in batch.continued.items():
+        # What another process took the row of is read again.
+        lost = [find_file(path, {}) for path in batch.continued if path not in continued]
+        self._elsewhere += [found for found in lost if isinstance(found, FoundFile)]
+        for path, before in continued.items():
             self._counts["moved" if path != before.path else "changed" if path in redescribed else "unchanged"] += 1
         self._failed += batch.unopened
         self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
