@@ -122,7 +122,7 @@ def test_huge_folder_takes_little_memory_an_entry(library: Library, pictures: Pa
     for n in range(ENTRIES):
         (pictures / f"{n:08}.png").touch()
     assert walk() == ENTRIES
-    assert peak(walk) < small + 700 * ENTRIES
+    assert peak(walk) < small + 400 * ENTRIES
 
 
 def test_files_that_are_all_the_same_are_matched_a_few_at_a_time(
