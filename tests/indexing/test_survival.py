@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import psycopg
 import pytest
+from PIL import Image, PngImagePlugin
 from psycopg.pq import TransactionStatus
 
 from toolkit_core.database.claims import FILE, file_key, worker
@@ -51,18 +52,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit_core.database.database.CONNECTION_TIMEOUT", 2.0)
 
 
-@pytest.fixture
-def many(make_picture: MakePicture, pictures: Path) -> Path:
-    """A folder of four batches."""
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four batches, which no test changes."""
+    folder = tmp_path_factory.mktemp("many")
     for n in range(100):
-        make_picture(f"{n:03}.png", f"prompt {n // 2}", f"negative {n % 3}", seed=n)
-    return pictures
+        pixels = np.random.default_rng(n).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        metadata = PngImagePlugin.PngInfo()
+        text = f"prompt {n // 2}\nNegative prompt: negative {n % 3}\nSteps: 20, Sampler: Euler, Seed: {n}, Size: 64x64"
+        metadata.add_text("parameters", text)
+        Image.fromarray(pixels).save(folder / f"{n:03}.png", pnginfo=metadata)
+    return folder
 
 
-@pytest.fixture
-def undisturbed(library: Library, many: Path) -> Library:
-    assert library.index([many]).new == 100
-    return library
+@pytest.fixture(scope="module")
+def undisturbed(home: Path, tiny_weights: Path, many: Path) -> Iterator[Library]:
+    with Library.open(home, library=f"undisturbed_{os.getpid()}", weights=[tiny_weights]) as library:
+        assert library.index([many]).new == 100
+        yield library
 
 
 @pytest.fixture
@@ -124,10 +131,10 @@ def test_server_killed_at_random_moments_loses_nothing(
 ) -> None:
     random = np.random.default_rng(7)
     died = 0
-    for _ in range(KILLS):
+    for n in range(KILLS):
         with opened() as library:
             is_running = threading.Event()
-            seconds = random.uniform(0, 0.8)
+            seconds = random.uniform(0, 0.8) if n else 0.0
 
             def kill(started: threading.Event = is_running, seconds: float = seconds) -> None:
                 started.wait(DEADLINE)
