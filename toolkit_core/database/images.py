@@ -85,13 +85,13 @@ def _range_below(folder: str, separator: str) -> tuple[str, str]:
 
 def rows_as_read(connection: Connection, rows: Sequence[ImageRow]) -> dict[str, KnownFile]:
     """The rows at the paths of some files that were read whose content has not changed, by path."""
+    read = {stored_path(row.path): row.content_hash for row in rows}
     found = connection.execute(
-        "SELECT f.id, f.path, f.file_size, f.modified_at, f.sidecars"
-        " FROM image_file f JOIN unnest(%s::text[], %s::bytea[]) AS read(path, content_hash)"
-        " USING (path, content_hash)",
-        [[stored_path(row.path) for row in rows], [row.content_hash for row in rows]],
+        "SELECT content_hash, id, path, file_size, modified_at, sidecars FROM image_file WHERE path = ANY(%s)",
+        [list(read)],
     )
-    known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in found)
+    same = [(id, path, *rest) for content_hash, id, path, *rest in found if content_hash == read[path]]
+    known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in same)
     return {file.path: file for file in known}
 
 
