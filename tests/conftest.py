@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -77,6 +79,25 @@ def library(home: Path, schema: str, tiny_weights: Path) -> Iterator[Library]:
 def pictures(tmp_path: Path) -> Path:
     """The folder that `make_picture` writes to."""
     return tmp_path / "pictures"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a disk of some megabytes, and gives the folder that it is mounted at."""
+    mounted: list[Path] = []
+
+    def make(megabytes: int) -> Path:
+        folder = tmp_path / f"disk {len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a disk that fills up is a tmpfs mount, which takes Linux and its root user")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

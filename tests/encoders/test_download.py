@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -178,6 +178,19 @@ def test_a_damaged_download_is_deleted_and_reported(hub: Hub, tmp_path: Path) ->
     hub.damaged = False
     (path,) = _download(hub.endpoint, tmp_path / "weights", "clip_h")["paths"]
     assert Path(path).read_bytes() == WEIGHTS
+
+
+def test_a_download_that_fills_the_disk_goes_on_when_there_is_room(hub: Hub, small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(1)
+    answer = _download(hub.endpoint, disk / "weights", "clip_h")
+    assert "No space left on device" in answer["error"]
+    assert "the free space of" in answer["error"]
+    assert not list(disk.rglob("*.safetensors"))
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+    hub.ranges.clear()
+    (path,) = _download(hub.endpoint, disk / "weights", "clip_h")["paths"]
+    assert Path(path).read_bytes() == WEIGHTS
+    assert hub.ranges[0] is not None
 
 
 def test_no_connection_is_a_clear_error(tmp_path: Path) -> None:

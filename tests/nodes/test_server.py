@@ -187,6 +187,31 @@ def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
         assert indexed() == 200
 
 
+def test_comfyui_that_ends_in_mid_run_keeps_what_is_done_and_stops_its_server(
+    start_comfyui: Callable[..., Any], plain_graph: Any, save_png: Any, tiny_weights: Path, tmp_path: Path
+) -> None:
+    from toolkit_core.library import Library
+
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "text_encoders").symlink_to(tiny_weights, target_is_directory=True)
+    with start_comfyui(tmp_path / "ending", models) as ending:
+        for number in range(200):
+            save_png(ending.output / f"{number}.png", 7000 + number, f"prompt {number}", "", (64, 64))
+        graph = plain_graph()
+        graph.add("DiffusionToolkitIndexer", folder="output")
+        ending.queue(graph)
+        with Library.open(ending.home, weights=[tiny_weights]) as library:
+            while library.status().images == 0:
+                time.sleep(0.02)
+    assert ending.process.returncode != -9, "it ended by itself when it was told to"
+    assert not (ending.home / "postgres" / "postmaster.pid").exists()
+    with Library.open(ending.home, weights=[tiny_weights]) as library:
+        report = library.index([ending.output])
+        assert 0 < report.unchanged < 200
+        assert (report.unchanged + report.new, report.failed, sum(report.pending.values())) == (200, (), 0)
+
+
 def test_indexing_does_not_starve_the_web_server(quick_comfyui: Any, plain_graph: Any, save_png: Any) -> None:
     folder = quick_comfyui.output / "busy"
     for number in range(30):

@@ -1,7 +1,8 @@
 """Sharing the work of one library among processes, on any machine: what one has claimed, the others leave alone.
 
 A worker lives as long as its connection holds a lock, so what a killed process claimed is free at once; and as long as
-it is heard of, so what a hanging one claimed is free after a while. No clock but the server's counts.
+it is heard of, so what a hanging one claimed is free after a while. No clock but the server's counts; where that jumps,
+a worker that is at work is heard of anew with its next batch, and two may do the same work once.
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..errors import DatabaseError
 from .database import Connection, Database
 
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
 logger = logging.getLogger(__name__)
 
 FILE = "file"
 # Of silence, after which a worker has lost its claims. It is heard of with each batch that it claims.
 LEASE_SECONDS = 300
+# A time to come was noted before the clock was put back.
+_IS_HEARD_OF: LiteralString = (
+    "seen_at BETWEEN clock_timestamp() - make_interval(secs => %(lease)s)"
+    " AND clock_timestamp() + make_interval(secs => %(lease)s)"
+)
 
 
 @contextmanager
@@ -28,8 +38,8 @@ def worker(database: Database) -> Iterator[Worker]:
     """A worker with no claims yet; whatever it has claimed in the end is free again. Holds one connection."""
     with database.autocommit() as connection:
         connection.execute(
-            "DELETE FROM indexing_worker WHERE seen_at < clock_timestamp() - make_interval(secs => %s)",
-            [LEASE_SECONDS],
+            "DELETE FROM indexing_worker WHERE NOT " + _IS_HEARD_OF,
+            {"lease": LEASE_SECONDS},
         )
         row = connection.execute("INSERT INTO indexing_worker DEFAULT VALUES RETURNING id").fetchone()
         assert row is not None
@@ -65,7 +75,7 @@ class Worker:
             "  WHERE l.locktype = 'advisory' AND l.granted"
             "  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             "  AND l.classid = (hashtext(current_schema() || ' worker')::bigint & 4294967295)::oid"
-            "  AND w.seen_at > clock_timestamp() - make_interval(secs => %(lease)s))"
+            "  AND " + _IS_HEARD_OF + ")"
             " INSERT INTO indexing_claim AS c (kind, key, worker_id)"
             " SELECT %(kind)s, key, %(worker)s FROM unnest(%(keys)s::bigint[]) AS key ORDER BY key"
             " ON CONFLICT (kind, key) DO UPDATE SET worker_id = excluded.worker_id"

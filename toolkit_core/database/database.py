@@ -61,7 +61,7 @@ class Database:
             max_size=8,
             timeout=CONNECTION_TIMEOUT,
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            check=self._check,
             open=False,
             name=f"library {schema}",
         )
@@ -76,12 +76,8 @@ class Database:
     def embedded(cls, home: Path, schema: str, on_wait: Callable[[str], None] | None = None) -> Database:
         """Open a library on the embedded server of a home folder, starting the server where it does not run."""
         server = EmbeddedServer(home, on_wait)
-        try:
-            server.home.mkdir(parents=True, exist_ok=True)
-            with server.lock():
-                return cls(server.start(), schema, server)
-        except OSError as error:
-            raise DatabaseError(f"The embedded PostgreSQL cannot use the folder {server.home}: {error}") from error
+        with _started(server) as conninfo:
+            return cls(conninfo, schema, server)
 
     @classmethod
     def external(cls, url: str, schema: str) -> Database:
@@ -132,8 +128,8 @@ class Database:
     def revive(self) -> None:
         """Start an embedded server again that does not run any more. Raises DatabaseError."""
         if self.server is not None:
-            with self.server.lock():
-                self.conninfo = self._pool.conninfo = self.server.start()
+            with _started(self.server) as conninfo:
+                self.conninfo = self._pool.conninfo = conninfo
 
     def close(self) -> None:
         """Close the connections; the last user of an embedded server also stops it."""
@@ -198,6 +194,15 @@ class Database:
             connection.execute("SELECT set_config(%s, %s, false)", [name, value])
         connection.commit()
 
+    def _check(self, connection: Connection) -> None:
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            # A server that was restarted has broken all that are idle, too. The pool would come upon one after the
+            # other, and wait longer each time.
+            self._pool.check()
+            raise
+
     @contextmanager
     def _wrapped(self) -> Iterator[None]:
         try:
@@ -214,6 +219,17 @@ class Database:
             ) from error
         except psycopg.Error as error:
             raise DatabaseError(f"{self.describe()} refused a statement: {_said(error)}") from error
+
+
+@contextmanager
+def _started(server: EmbeddedServer) -> Iterator[str]:
+    """The connection string of a server that runs, and that nobody stops within the block. Raises DatabaseError."""
+    try:
+        server.home.mkdir(parents=True, exist_ok=True)
+        with server.lock():
+            yield server.start()
+    except OSError as error:
+        raise DatabaseError(f"The embedded PostgreSQL cannot use the folder {server.home}: {error}") from error
 
 
 def _said(error: Exception) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -17,6 +17,9 @@ from ..spaces import EMBEDDINGS, SPACES
 from . import vectors
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 
 class KnownFile(NamedTuple):
@@ -80,16 +83,42 @@ def _range_below(folder: str, separator: str) -> tuple[str, str]:
     return below, below[:-1] + chr(ord(separator) + 1)
 
 
-def rows_with_content(connection: Connection, hashes: Sequence[bytes]) -> dict[bytes, list[KnownFile]]:
-    """The rows whose file had one of these contents when it was last read."""
-    found: dict[bytes, list[KnownFile]] = {}
-    rows = connection.execute(
-        "SELECT content_hash, id, path, file_size, modified_at, sidecars FROM image_file"
-        " WHERE content_hash = ANY(%s) ORDER BY id",
-        [list(hashes)],
+def rows_as_read(connection: Connection, rows: Sequence[ImageRow]) -> dict[str, KnownFile]:
+    """The rows at the paths of some files that were read whose content has not changed, by path."""
+    read = {stored_path(row.path): row.content_hash for row in rows}
+    found = connection.execute(
+        "SELECT content_hash, id, path, file_size, modified_at, sidecars FROM image_file WHERE path = ANY(%s)",
+        [list(read)],
     )
-    for content_hash, id, path, file_size, modified_at, sidecars in rows:
-        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), file_size, modified_at, sidecars))
+    same = [(id, path, *rest) for content_hash, id, path, *rest in found if content_hash == read[path]]
+    known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in same)
+    return {file.path: file for file in known}
+
+
+def missing_with_content(
+    connection: Connection, hashes: Collection[bytes], but: Collection[int], limit: int
+) -> dict[bytes, list[KnownFile]]:
+    """The rows of missing files that had one of these contents, by path; at most `limit` of each.
+
+    but: the ids of rows that are left out.
+    """
+    return _with_content(connection, _MISSING_WITH_CONTENT, hashes, but, limit)
+
+
+def others_with_content(
+    connection: Connection, hashes: Collection[bytes], but: Collection[int], limit: int
+) -> dict[bytes, list[KnownFile]]:
+    """The rows of files with one of these contents that are not marked as missing; at most `limit` of each."""
+    return _with_content(connection, _OTHERS_WITH_CONTENT, hashes, but, limit)
+
+
+def _with_content(
+    connection: Connection, query: LiteralString, hashes: Collection[bytes], but: Collection[int], limit: int
+) -> dict[bytes, list[KnownFile]]:
+    found: dict[bytes, list[KnownFile]] = {}
+    rows = connection.execute(query, {"hashes": list(hashes), "but": list(but), "limit": limit})
+    for content_hash, id, path, *rest in rows:
+        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), *rest))
     return found
 
 
@@ -103,13 +132,18 @@ def files_at(connection: Connection, paths: Sequence[str]) -> dict[str, KnownFil
     return {file.path: file for file in known}
 
 
-def continue_row(connection: Connection, id: int, path: str, modified_at: datetime) -> None:
-    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened."""
-    connection.execute(
+def continue_row(connection: Connection, before: KnownFile, path: str, modified_at: datetime) -> bool:
+    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened.
+
+    Returns whether the row was still there as it was before: another process may have pruned it, or found its file at
+    another path.
+    """
+    cursor = connection.execute(
         "UPDATE image_file SET path = %s, modified_at = %s, missing_since = NULL,"
-        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s",
-        [stored_path(path), modified_at, id],
+        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s AND path = %s",
+        [stored_path(path), modified_at, before.id, stored_path(before.path)],
     )
+    return cursor.rowcount == 1
 
 
 def mark_damaged(connection: Connection, errors: Mapping[int, str]) -> None:
@@ -288,6 +322,23 @@ def _own_columns(made: GenerationParameters) -> dict[str, Any]:
 def _text(value: str | None) -> str | None:
     return None if value is None else storable(value)
 
+
+_MISSING_WITH_CONTENT: LiteralString = """
+    SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars
+    FROM unnest(%(hashes)s::bytea[]) AS wanted(content_hash) CROSS JOIN LATERAL (
+        SELECT * FROM image_file f
+        WHERE f.content_hash = wanted.content_hash AND f.missing_since IS NOT NULL AND f.id <> ALL(%(but)s::bigint[])
+        ORDER BY f.path LIMIT %(limit)s
+    ) f
+"""
+_OTHERS_WITH_CONTENT: LiteralString = """
+    SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars
+    FROM unnest(%(hashes)s::bytea[]) AS wanted(content_hash) CROSS JOIN LATERAL (
+        SELECT * FROM image_file f
+        WHERE f.content_hash = wanted.content_hash AND f.missing_since IS NULL AND f.id <> ALL(%(but)s::bigint[])
+        LIMIT %(limit)s
+    ) f
+"""
 
 PARAMETER_COLUMNS = (
     *("prompt_id", "negative_prompt_id", "generator", "model", "vae", "loras", "sampler", "scheduler", "steps"),

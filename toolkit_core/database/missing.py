@@ -63,6 +63,16 @@ def count(connection: Connection) -> int:
     return row[0]
 
 
+def count_at(connection: Connection, paths: Sequence[str]) -> int:
+    """How many of some paths are those of missing files."""
+    row = connection.execute(
+        "SELECT count(*) FROM image_file WHERE path = ANY(%s) AND missing_since IS NOT NULL",
+        [[stored_path(path) for path in paths]],
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
 def below(
     connection: Connection, paths: Sequence[str] | None = None, at_least: timedelta = timedelta()
 ) -> list[MissingImage]:

@@ -9,7 +9,7 @@ from ..database import Database, images, missing
 from ..database.images import KnownFile
 from ..records import FailedFile, IndexReport, Progress
 from .compare import compared, is_as_known
-from .gone import note_unseen
+from .gone import count_missing, note_unseen
 from .scan import FoundFile
 from .stages import batches
 
@@ -44,8 +44,9 @@ def catch_up(
             changed.append(found.path)
         else:
             older.append(found)
-    sizes.update(row.file_size for row in unseen if not os.path.lexists(row.path))
+    gone = note_unseen(database, [folder], [row.path for row in unseen])
+    sizes.update(row.file_size for row in unseen if row.path in gone)
     changed += [found.path for found in older if found.file_size in sizes]
     for paths in batches(changed, FILES_A_RUN):
         yield index(paths)
-    yield IndexReport(missing=note_unseen(database, [folder], [row.path for row in unseen]))
+    yield IndexReport(missing=count_missing(database, gone))

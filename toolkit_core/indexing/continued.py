@@ -8,6 +8,10 @@ from collections.abc import Collection, Sequence
 from ..database import Connection, images
 from ..database.images import ImageRow, KnownFile
 
+# Rows with the content of a new file, and not known to be missing, whose files are looked for: thousands of files may
+# be the same black picture.
+OTHERS_LOOKED_AT = 100
+
 
 def continued_rows(
     connection: Connection, rows: Sequence[ImageRow], known: Collection[str], taken: Collection[int] = ()
@@ -15,23 +19,24 @@ def continued_rows(
     """The rows that go on an existing one, by path: the row as read, and the one in the library.
 
     A file whose content is what its row has was only touched. A new path with the content of a row whose own file is
-    gone was moved or renamed. A copy beside its original is neither.
+    gone was moved or renamed. A copy beside its original is neither. Where several rows with one content are missing,
+    new paths take them in order, so that a folder that was moved as a whole keeps which was which.
     taken: the ids of rows that another path goes on already.
     """
-    before = images.rows_with_content(connection, [row.content_hash for row in rows])
-    continued: dict[str, tuple[ImageRow, KnownFile]] = {}
-    gone: dict[bytes, list[KnownFile]] = {}
-    for row in rows:
-        same = before.get(row.content_hash, [])
-        if row.path in known:
-            match = next((file for file in same if file.path == row.path), None)
-        else:
-            # Looked up once a content: thousands of files may be the same black picture.
-            if row.content_hash not in gone:
-                gone[row.content_hash] = [
-                    file for file in reversed(same) if file.id not in taken and not os.path.lexists(file.path)
-                ]
-            match = gone[row.content_hash].pop() if gone[row.content_hash] else None
-        if match is not None:
-            continued[row.path] = (row, match)
+    same = images.rows_as_read(connection, [row for row in rows if row.path in known])
+    continued = {row.path: (row, same[row.path]) for row in rows if row.path in same}
+    new = [row for row in rows if row.path not in known]
+    lookups = ((images.missing_with_content, len(new)), (images.others_with_content, OTHERS_LOOKED_AT))
+    for with_content, limit in lookups:
+        if not new:
+            break
+        found = with_content(connection, {row.content_hash for row in new}, taken, limit)
+        gone = {
+            content_hash: [file for file in reversed(files) if not os.path.lexists(file.path)]
+            for content_hash, files in found.items()
+        }
+        for row in new:
+            if files := gone.get(row.content_hash):
+                continued[row.path] = (row, files.pop())
+        new = [row for row in new if row.path not in continued]
     return continued

@@ -16,19 +16,28 @@ PATHS_A_BATCH = 10_000
 IMAGES_A_BATCH = 1_000
 
 
-def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str]) -> int:
-    """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns how many files are gone.
+def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str]) -> set[str]:
+    """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns the paths that are gone.
 
     roots: real paths. unseen: the paths of the rows below them that the walk did not come by.
     """
     if not roots:
-        return 0
+        return set()
     gone = {path for path in unseen if not os.path.lexists(path)}
     with database.transaction() as connection:
         marked = missing.below(connection, roots)
     back = [image.id for image in marked if image.path not in gone]
     _mark(database, gone - {image.path for image in marked}, back)
-    return len(gone)
+    return gone
+
+
+def count_missing(database: Database, gone: Collection[str]) -> int:
+    """How many of the paths that were gone still have a row: the others' were found under another name since."""
+    still = 0
+    for paths in batches(gone, PATHS_A_BATCH):
+        with database.transaction() as connection:
+            still += missing.count_at(connection, paths)
+    return still
 
 
 def note_gone(database: Database, paths: Iterable[str]) -> int:

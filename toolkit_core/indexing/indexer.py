@@ -31,10 +31,10 @@ from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
 from .continued import continued_rows
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
-from .gone import note_undecodable, note_unseen
+from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import ReadFile, read_file, read_pixels
-from .scan import FoundFile, resolve
+from .scan import FoundFile, find_file, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
 
 if TYPE_CHECKING:
@@ -128,8 +128,10 @@ class Indexer:
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
+            # Before the new files are read, for among these are those that were moved.
+            gone = note_unseen(self._database, resolved, self._unseen)
             self._read_all(waiting)
-            missing = note_unseen(self._database, resolved, self._unseen)
+            missing = count_missing(self._database, gone)
             pending = {space.name: self._embed_all_pending(space) for space in SPACES.values() if self._embed}
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
@@ -225,7 +227,9 @@ class Indexer:
             known = images.files_at(connection, [item.path for item in read])
             # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
-            continued = continued_rows(connection, rows, known, self._taken)
+            # As they are before the rows are looked up: a row that is written by then is not gone any more.
+            taken = frozenset(self._taken)
+            continued = continued_rows(connection, rows, known, taken)
         self._taken.update(before.id for _, before in continued.values())
         # The file is as it was, and what lies beside it is not.
         redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
@@ -264,8 +268,11 @@ class Indexer:
         with self._database.transaction() as connection:
             metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
-            for path, (row, before) in batch.continued.items():
-                images.continue_row(connection, before.id, path, row.modified_at)
+            continued = {
+                path: before
+                for path, (row, before) in batch.continued.items()
+                if images.continue_row(connection, before, path, row.modified_at)
+            }
             unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
             news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
             ids = images.write(
@@ -274,13 +281,17 @@ class Indexer:
             )
             if picture_vectors is not None:
                 self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
-            if batch.continued or batch.fresh or any(news):
+            if continued or batch.fresh or any(news):
                 revision.bump(connection)
             paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
             self._worker.release(connection, FILE, [file_key(path) for path in paths])
+        self._taken.difference_update(before.id for _, before in batch.continued.values())
         self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
         redescribed = {item.path for item in batch.redescribed}
-        for path, (_, before) in batch.continued.items():
+        # What another process took the row of is read again.
+        lost = [find_file(path, {}) for path in batch.continued if path not in continued]
+        self._elsewhere += [found for found in lost if isinstance(found, FoundFile)]
+        for path, before in continued.items():
             self._counts["moved" if path != before.path else "changed" if path in redescribed else "unchanged"] += 1
         self._failed += batch.unopened
         self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
