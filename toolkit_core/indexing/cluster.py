@@ -218,8 +218,6 @@ class ClusterIndexer(Indexer):
                 _Encoding,
                 batch_size=BATCHES_A_TASK,
                 fn_constructor_args=(self._open, self._settings, self._worker.id, self._reindex),
-                # Named here and not above, so that Ray does not make one stage of both.
-                scheduling_strategy="SPREAD",
                 **self._encoding_resources(tasks),
             )
         )
@@ -235,12 +233,16 @@ class ClusterIndexer(Indexer):
         logger.info("%s", dataset.stats())
 
     def _encoding_resources(self, tasks: int) -> dict[str, Any]:
-        """An encoder a GPU; without GPUs one a node, with some of its CPUs, so that one can restart beside another."""
+        """An encoder a GPU; without GPUs one a node, with so few of its CPUs that another can restart beside it.
+
+        Never the one CPU that a reader has: of stages that need the same, Ray makes one.
+        """
         if self._gpus:
             wanted, resources = self._gpus, {"num_gpus": 1}
         else:
             cpus = [int(node["Resources"].get("CPU", 0)) for node in self._nodes]
-            wanted, resources = len(cpus), {"num_cpus": (min(cpus) - 1) // 2 or 0.5}
+            share = (min(cpus) - 1) // 2
+            wanted, resources = len(cpus), {"num_cpus": share if share > 1 else 0.5}
         return {"compute": self._ray.data.ActorPoolStrategy(size=min(wanted, tasks)), **resources}
 
     def _add(self, done: _Done) -> None:
