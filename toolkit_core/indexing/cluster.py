@@ -207,7 +207,6 @@ class ClusterIndexer(Indexer):
         if not found:
             return
         data = self._ray.data
-        data.DataContext.get_current().enable_progress_bars = False
         # It warns of objects in columns, and of progress bars that are off.
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         tasks = math.ceil(len(found) / BATCHES_A_TASK)
@@ -221,6 +220,7 @@ class ClusterIndexer(Indexer):
                 **self._encoding_resources(tasks),
             )
         )
+        dataset.context.enable_progress_bars = False
         try:
             for row in dataset.iter_rows():
                 self._add(row["done"])
