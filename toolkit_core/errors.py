@@ -19,6 +19,10 @@ class DatabaseError(ToolkitError):
     """PostgreSQL could not be started or reached, refused a statement, or lacks pgvector."""
 
 
+class ClusterError(ToolkitError):
+    """A Ray cluster could not be reached, cannot do the work, or did not finish it."""
+
+
 class ComfyUIError(ToolkitError):
     """A running ComfyUI could not be reached, or did not say what it was asked for."""
 

@@ -156,6 +156,38 @@ class Library:
         )
         return indexer.run(paths)
 
+    def index_on_ray(
+        self,
+        paths: Sequence[Path | str],
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        address: str = "auto",
+        recursive: bool = True,
+        reindex: bool = False,
+    ) -> IndexReport:
+        """`index` on a Ray cluster: files are read on its CPUs, and encoded on its GPUs, where it has some.
+
+        address: "auto" for the cluster that this machine is part of, or its HOST:PORT. Files and weights have to be at
+        the same paths on each of its machines, and the database within their reach; see docs/clusters.md.
+        Raises ClusterError where Ray or the cluster is not there, or a part of the work fails, PathNotFound,
+        DatabaseError. What was written is kept, and the next run goes on.
+        """
+        from .indexing.cluster import ClusterIndexer, connected
+
+        with connected(address) as ray:
+            indexer = ClusterIndexer(
+                ray,
+                _opened_on_node,
+                self.settings,
+                self.database,
+                self._encoders,
+                progress,
+                recursive=recursive,
+                reindex=reindex,
+                definitions=None if self._node_definitions is None else self._node_definitions(),
+            )
+            return indexer.run(paths)
+
     def watch(
         self,
         folders: Sequence[Path | str],
@@ -611,6 +643,11 @@ def _real_paths(folders: Sequence[Path | str] | None) -> list[str] | None:
     from .indexing.scan import real_path
 
     return None if folders is None else [str(real_path(folder)) for folder in folders]
+
+
+def _opened_on_node(settings: Settings) -> tuple[Database, SpaceEncoders]:
+    library = Library(settings)
+    return library.database, library._encoders
 
 
 def _space(name: str) -> Space:

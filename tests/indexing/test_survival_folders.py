@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from toolkit_core.database import images
-from toolkit_core.indexing import continued, indexer
+from toolkit_core.indexing import continued, steps
 from toolkit_core.indexing.compare import compared
 from toolkit_core.library import Library
 
@@ -174,14 +174,14 @@ def test_file_whose_row_another_process_took_meanwhile_gets_one_of_its_own(
     library.index([pictures], embed=False)
     moved = path.rename(pictures / "b.png")
     found_first = shutil.copy(moved, pictures.parent / "elsewhere.png")
-    match = indexer.continued_rows
+    match = steps.continued_rows
 
     def matched_too_late(*arguments: Any) -> Any:
         continued = match(*arguments)
         rows(library, "UPDATE image_file SET path = %s WHERE path = %s RETURNING id", str(found_first), str(path))
         return continued
 
-    monkeypatch.setattr(indexer, "continued_rows", matched_too_late)
+    monkeypatch.setattr(steps, "continued_rows", matched_too_late)
     report = library.index([pictures], embed=False)
     assert (report.moved, report.new) == (0, 1)
     assert {path for (path,) in rows(library, "SELECT path FROM image_file")} == {str(moved), str(found_first)}

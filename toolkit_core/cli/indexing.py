@@ -30,6 +30,13 @@ from .options import (
 
 def index(
     folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth, or files.")],
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help='Work on a Ray cluster: "auto" for the one that this machine is part of, or its HOST:PORT.',
+        ),
+    ] = None,
     comfyui: ComfyUI = None,
     weights: Weights = None,
     home: Home = None,
@@ -44,7 +51,7 @@ def index(
         home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
     )
     with opened(settings, comfyui) as images, progress_bars(err) as progress:
-        done = images.index(folders, progress)
+        done = images.index(folders, progress) if ray is None else images.index_on_ray(folders, progress, address=ray)
     _show_report(done, as_json)
 
 

@@ -58,18 +58,17 @@ def worker(database: Database) -> Iterator[Worker]:
 
 
 class Worker:
-    """One process's hold on work. Its methods are called in a transaction, with which they come about or do not."""
+    """One process's hold on work. Its methods are called in a transaction, with which they come about or do not.
+
+    What a process on another machine does in this one's name, it releases with the same id.
+    """
 
     def __init__(self, id: int) -> None:
         self.id = id
 
     def claim(self, connection: Connection, kind: str, keys: Sequence[int]) -> set[int]:
         """Take on what no living worker has. Returns the keys that are this worker's now."""
-        connection.execute(
-            "INSERT INTO indexing_worker (id) OVERRIDING SYSTEM VALUE VALUES (%s)"
-            " ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()",
-            [self.id],
-        )
+        self.heard(connection)
         rows = connection.execute(
             "WITH living AS MATERIALIZED (SELECT w.id FROM indexing_worker w JOIN pg_locks l ON l.objid = w.id::oid"
             "  WHERE l.locktype = 'advisory' AND l.granted"
@@ -84,6 +83,14 @@ class Worker:
             {"kind": kind, "worker": self.id, "keys": sorted(set(keys)), "lease": LEASE_SECONDS},
         )
         return {key for (key,) in rows}
+
+    def heard(self, connection: Connection) -> None:
+        """Keep the claims for another while."""
+        connection.execute(
+            "INSERT INTO indexing_worker (id) OVERRIDING SYSTEM VALUE VALUES (%s)"
+            " ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()",
+            [self.id],
+        )
 
     def release(self, connection: Connection, kind: str, keys: Sequence[int]) -> None:
         """Give up what is done, or cannot be done."""

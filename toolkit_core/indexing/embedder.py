@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,36 @@ def decoded(
     return [owner for owner, _ in there], [pixels for _, pixels in there]
 
 
+def with_pixels(
+    readers: ThreadPoolExecutor, waiting: Waiting, read: Callable[[str], Pixels | None] = read_pixels
+) -> tuple[Waiting, dict[int, str]]:
+    """Waiting pictures with their pixels in place of paths, and those that have none, by owner and path."""
+    owners, pixels = decoded(readers, waiting.owners, waiting.values, read)
+    lost = set(waiting.owners).difference(owners)
+    paths = zip(waiting.owners, waiting.values, strict=True)
+    return (
+        replace(waiting, owners=owners, values=pixels),
+        {owner: path for owner, path in paths if owner in lost},
+    )
+
+
+def unclaimed(database: Database, worker: Worker, space: Space, after: int = 0) -> Iterator[Waiting]:
+    """What waits in a space behind an owner and no other worker has claimed, in batches, claimed by this one.
+
+    A batch is empty where others have claimed all of it.
+    """
+    while True:
+        with database.transaction() as connection:
+            found = dict(vectors.pending(connection, space, after, batch_size(space)))
+            claimed = worker.claim(connection, space.name, list(found))
+            # Another worker may have written some, and given them up, since they were looked up.
+            owners = sorted(claimed - vectors.present(connection, space, list(claimed)))
+        if not found:
+            return
+        yield Waiting(space, owners, [found[id] for id in owners], claimed, len(found) - len(claimed))
+        after = max(found)
+
+
 class Embedder:
     """Encodes for one run. A space whose weights cannot be used is left out from then on, and the reason kept.
 
@@ -101,20 +131,10 @@ class Embedder:
             self._worker.release(connection, waiting.space.name, list(waiting.claimed))
 
     def waiting(self, space: Space, after: int) -> Iterator[Waiting]:
-        """What waits in a space behind an owner and no other worker has claimed, in batches, claimed by this one.
-
-        A batch is empty where others have claimed all of it. Ends where the space cannot be used.
-        """
-        while self.is_usable(space):
-            with self._database.transaction() as connection:
-                found = dict(vectors.pending(connection, space, after, batch_size(space)))
-                claimed = self._worker.claim(connection, space.name, list(found))
-                # Another worker may have written some, and given them up, since they were looked up.
-                owners = sorted(claimed - vectors.present(connection, space, list(claimed)))
-            if not found:
-                return
-            yield Waiting(space, owners, [found[id] for id in owners], claimed, len(found) - len(claimed))
-            after = max(found)
+        """See `unclaimed`. Ends where the space cannot be used."""
+        batches = unclaimed(self._database, self._worker, space, after)
+        while self.is_usable(space) and (batch := next(batches, None)) is not None:
+            yield batch
 
     def is_usable(self, space: Space) -> bool:
         """Whether the space has an encoder that it may be written with. The first question loads it."""

@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ..conditioning import ConditioningEncoder
-from ..database import Database, images, raw_metadata, revision, vectors
+from ..database import Database, images, vectors
 from ..database.claims import FILE, file_key, worker
-from ..database.images import ImageRow, KnownFile
 from ..database.segments import seal
-from ..database.vectors import Vectors
-from ..encoders.pixels import Pixels
 from ..errors import ConditioningError, EncoderError
 from ..records import FailedFile, IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
-from .continued import continued_rows
-from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, decoded
+from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, with_pixels
 from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
-from .read import ReadFile, read_file, read_pixels
-from .scan import FoundFile, find_file, resolve
+from .read import read_file, read_pixels
+from .scan import FoundFile, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
+from .steps import Job, MatchedFiles, Steps, Tally
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
@@ -44,30 +39,6 @@ ProgressCallback = Callable[[Progress], None]
 
 # Between looks at what other workers have claimed.
 WAITING_SECONDS = 1.0
-PICTURES = SPACES["clip_h"]
-
-
-@dataclass(frozen=True)
-class _Files:
-    """A batch of files as they compare with the library.
-
-    fresh: those to be written with their pixels. continued: see `continued_rows`. redescribed: continued ones whose
-    sidecars changed. known: the paths that have a row.
-    """
-
-    unopened: Sequence[FailedFile]
-    fresh: Sequence[ReadFile]
-    redescribed: Sequence[ReadFile]
-    continued: Mapping[str, tuple[ImageRow, KnownFile]]
-    known: Collection[str]
-
-    @property
-    def pictures(self) -> list[tuple[int, Pixels]]:
-        """The pixels of the fresh files that can be decoded, by their place among them."""
-        return [(i, item.pixels) for i, item in enumerate(self.fresh) if item.pixels is not None]
-
-
-_Job: TypeAlias = "_Files | Waiting"
 
 
 class Indexer:
@@ -108,10 +79,7 @@ class Indexer:
         self._encoders = encoders
         self._progress = progress or (lambda _: None)
         self._clock = StageClock()
-        self._counts: Counter[str] = Counter()
-        self._failed: list[FailedFile] = []
-        # Rows that a batch which is not written yet goes on.
-        self._taken: set[int] = set()
+        self._tally = Tally()
         # Files that another worker has claimed.
         self._elsewhere: list[FoundFile] = []
 
@@ -128,22 +96,23 @@ class Indexer:
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
+            self._steps = Steps(self._database, self._embedder, self._worker, self._tally, reindex=self._reindex)
             # Before the new files are read, for among these are those that were moved.
             gone = note_unseen(self._database, resolved, self._unseen)
             self._read_all(waiting)
             missing = count_missing(self._database, gone)
-            pending = {space.name: self._embed_all_pending(space) for space in SPACES.values() if self._embed}
+            pending = self._embed_all_pending() if self._embed else {}
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
         sealed: list[SealedSpace] = []
         if self._embed:
             sealed = seal(self._database, kind=self._index, pair_index=self._pair_index, progress=self._progress)
         return IndexReport(
-            new=self._counts["new"],
-            changed=self._counts["changed"],
-            unchanged=self._counts["unchanged"],
-            moved=self._counts["moved"],
-            failed=tuple(self._failed),
+            new=self._tally.counts["new"],
+            changed=self._tally.counts["changed"],
+            unchanged=self._tally.counts["unchanged"],
+            moved=self._tally.counts["moved"],
+            failed=tuple(self._tally.failed),
             missing=missing,
             embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,
@@ -165,14 +134,14 @@ class Indexer:
                 assert row is not None
                 self._unseen.append(row.path)
             elif isinstance(found, FailedFile):
-                self._failed.append(found)
+                self._tally.failed.append(found)
             elif is_as_known(found, row) and not self._reindex:
                 unchanged += 1
             else:
                 changed.append(found)
             if number % 1000 == 0:
                 self._progress(Progress("scan", number, None, found.path if found else None))
-        self._counts["unchanged"] += unchanged
+        self._tally.counts["unchanged"] += unchanged
         return changed
 
     def _read_all(self, changed: Sequence[FoundFile]) -> None:
@@ -182,7 +151,8 @@ class Indexer:
             self._read(changed)
             if len(self._elsewhere) == len(changed):
                 self._wait(len(changed))
-            changed = self._elsewhere
+            changed = self._elsewhere + self._tally.again
+            self._tally.again.clear()
 
     def _wait(self, items: int) -> None:
         """Give other workers time for what they have claimed."""
@@ -198,7 +168,7 @@ class Indexer:
                 rows = images.files_at(connection, list(keys))
                 read = {found.path for found in batch if is_as_known(found, rows.get(found.path)) and not self._reindex}
                 self._worker.release(connection, FILE, [keys[path] for path in read])
-            self._counts["unchanged"] += len(read)
+            self._tally.counts["unchanged"] += len(read)
             unread = [found for found in batch if found.path not in read]
             self._elsewhere += [found for found in unread if keys[found.path] not in mine]
             yield from (found for found in unread if keys[found.path] in mine)
@@ -206,9 +176,9 @@ class Indexer:
     def _read(self, changed: Sequence[FoundFile]) -> None:
         reading = partial(read_file, node_types=self._node_types(), decoded=self._embed)
         read = self._clock.timed("read", reading, self._reader_count)
-        match = self._clock.timed("match", self._matched)
-        encode = self._clock.timed("encode", self._encoded, self._devices)
-        write = self._clock.timed("write", self._write_files)
+        match = self._clock.timed("match", self._steps.matched)
+        encode = self._clock.timed("encode", self._steps.encoded, self._devices)
+        write = self._clock.timed("write", self._steps.write)
         files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), PICTURES_A_BATCH)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
@@ -221,27 +191,7 @@ class Indexer:
             latest = next((item.path for item in (*job.fresh, *job.unopened)), None)
             self._progress(Progress("read", done, len(changed), latest, self._clock.shares()))
 
-    def _matched(self, batch: Sequence[ReadFile | FailedFile]) -> _Files:
-        read = [item for item in batch if isinstance(item, ReadFile)]
-        with self._database.transaction() as connection:
-            known = images.files_at(connection, [item.path for item in read])
-            # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
-            rows = [item.row for item in read if not (self._reindex and item.path in known)]
-            # As they are before the rows are looked up: a row that is written by then is not gone any more.
-            taken = frozenset(self._taken)
-            continued = continued_rows(connection, rows, known, taken)
-        self._taken.update(before.id for _, before in continued.values())
-        # The file is as it was, and what lies beside it is not.
-        redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
-        return _Files(
-            unopened=[item for item in batch if isinstance(item, FailedFile)],
-            fresh=[item for item in read if item.path not in continued],
-            redescribed=[item for item in read if item.path in redescribed],
-            continued=continued,
-            known=known,
-        )
-
-    def _with_texts(self, files: Iterator[_Files]) -> Iterator[_Job]:
+    def _with_texts(self, files: Iterator[MatchedFiles]) -> Iterator[Job]:
         """The batches of files, and between them batches of the texts that were written meanwhile."""
         after = dict.fromkeys(TEXT_SPACES, 0)
         seen = 0
@@ -257,50 +207,14 @@ class Indexer:
                     after[space] = texts.owners[-1]
                     yield texts
 
-    def _encoded(self, job: _Job) -> tuple[_Job, Vectors | None]:
-        if isinstance(job, Waiting):
-            return job, self._embedder.encode(job.space, job.values)
-        return job, self._embedder.encode(PICTURES, [pixels for _, pixels in job.pictures])
+    def _embed_all_pending(self) -> dict[str, int]:
+        """Fill every space: what is left of the texts of this run, and whatever earlier runs, or other workers, left.
 
-    def _write_files(self, encoded: tuple[_Files, Vectors | None]) -> None:
-        batch, picture_vectors = encoded
-        written = [*batch.fresh, *batch.redescribed]
-        with self._database.transaction() as connection:
-            metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
-        with self._database.transaction() as connection:
-            continued = {
-                path: before
-                for path, (row, before) in batch.continued.items()
-                if images.continue_row(connection, before, path, row.modified_at)
-            }
-            unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
-            news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
-            ids = images.write(
-                connection,
-                [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
-            )
-            if picture_vectors is not None:
-                self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
-            if continued or batch.fresh or any(news):
-                revision.bump(connection)
-            paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
-            self._worker.release(connection, FILE, [file_key(path) for path in paths])
-        self._taken.difference_update(before.id for _, before in batch.continued.values())
-        self._counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
-        redescribed = {item.path for item in batch.redescribed}
-        # What another process took the row of is read again.
-        lost = [find_file(path, {}) for path in batch.continued if path not in continued]
-        self._elsewhere += [found for found in lost if isinstance(found, FoundFile)]
-        for path, before in continued.items():
-            self._counts["moved" if path != before.path else "changed" if path in redescribed else "unchanged"] += 1
-        self._failed += batch.unopened
-        self._failed += [FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None]
-
-    def _embed_all_pending(self, space: Space) -> int:
-        """Fill a space: what is left of the texts of this run, and whatever earlier runs, or other workers, left.
-
-        Returns how many are pending still.
+        Returns how many are pending still, by space.
         """
+        return {space.name: self._fill(space) for space in SPACES.values()}
+
+    def _fill(self, space: Space) -> int:
         total = self._count_pending(space)
         while total > 0:
             elsewhere = self._embed_pending(space, total)
@@ -317,7 +231,7 @@ class Indexer:
 
     def _embed_pending(self, space: Space, total: int) -> int:
         """Fill a space with what no other worker has claimed. Returns how many vectors others are at."""
-        encode = self._clock.timed("encode", self._encoded, self._devices)
+        encode = self._clock.timed("encode", self._steps.encoded, self._devices)
         waiting = self._embedder.waiting(space, 0)
         if space.of == "image":
             waiting = ahead(self._matcher, self._decoded, waiting, BATCHES_AHEAD)
@@ -333,11 +247,9 @@ class Indexer:
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
         read = self._clock.timed("read", read_pixels, self._reader_count)
-        owners, pixels = decoded(self._readers, waiting.owners, waiting.values, read)
-        lost = set(waiting.owners).difference(owners)
-        paths = zip(waiting.owners, waiting.values, strict=True)
-        note_undecodable(self._database, {owner: path for owner, path in paths if owner in lost})
-        return replace(waiting, owners=owners, values=pixels)
+        there, lost = with_pixels(self._readers, waiting, read)
+        note_undecodable(self._database, lost)
+        return there
 
     def _keep_conditionings(self, paths: Sequence[str]) -> int:
         if self._keep is None:

@@ -1,0 +1,137 @@
+"""The steps of files from what was read of them to rows and vectors: matched with the library, encoded, written."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from ..database import Database, images, raw_metadata, revision
+from ..database.claims import FILE, Worker, file_key
+from ..database.images import ImageRow, KnownFile
+from ..database.vectors import Vectors
+from ..encoders.pixels import Pixels
+from ..records import FailedFile
+from ..spaces import SPACES
+from .continued import continued_rows
+from .embedder import Embedder, Waiting
+from .read import ReadFile
+from .scan import FoundFile, find_file
+
+PICTURES = SPACES["clip_h"]
+
+
+@dataclass(frozen=True)
+class MatchedFiles:
+    """A batch of files as they compare with the library.
+
+    fresh: those to be written with their pixels. continued: see `continued_rows`. redescribed: continued ones whose
+    sidecars changed. known: the paths that have a row.
+    """
+
+    unopened: Sequence[FailedFile]
+    fresh: Sequence[ReadFile]
+    redescribed: Sequence[ReadFile]
+    continued: Mapping[str, tuple[ImageRow, KnownFile]]
+    known: Collection[str]
+
+    @property
+    def pictures(self) -> list[tuple[int, Pixels]]:
+        """The pixels of the fresh files that can be decoded, by their place among them."""
+        return [(i, item.pixels) for i, item in enumerate(self.fresh) if item.pixels is not None]
+
+
+Job: TypeAlias = "MatchedFiles | Waiting"
+
+
+@dataclass
+class Tally:
+    """What became of the files so far: how many are "new", "changed", "unchanged" or "moved", and which failed.
+
+    again: those that are to be read once more, because another process took the row that they were to go on.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[FailedFile] = field(default_factory=list)
+    again: list[FoundFile] = field(default_factory=list)
+
+
+class Steps:
+    """What is done to each batch of a run, in this order."""
+
+    def __init__(self, database: Database, embedder: Embedder, worker: Worker, tally: Tally, *, reindex: bool) -> None:
+        self._tally = tally
+        self._database = database
+        self._embedder = embedder
+        self._worker = worker
+        self._reindex = reindex
+        # Rows that a batch which is not written yet goes on.
+        self._taken: set[int] = set()
+
+    def matched(self, batch: Sequence[ReadFile | FailedFile]) -> MatchedFiles:
+        """A batch beside what the library has of it."""
+        read = [item for item in batch if isinstance(item, ReadFile)]
+        with self._database.transaction() as connection:
+            known = images.files_at(connection, [item.path for item in read])
+            # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
+            rows = [item.row for item in read if not (self._reindex and item.path in known)]
+            # As they are before the rows are looked up: a row that is written by then is not gone any more.
+            taken = frozenset(self._taken)
+            continued = continued_rows(connection, rows, known, taken)
+        self._taken.update(before.id for _, before in continued.values())
+        # The file is as it was, and what lies beside it is not.
+        redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
+        return MatchedFiles(
+            unopened=[item for item in batch if isinstance(item, FailedFile)],
+            fresh=[item for item in read if item.path not in continued],
+            redescribed=[item for item in read if item.path in redescribed],
+            continued=continued,
+            known=known,
+        )
+
+    def encoded(self, job: Job) -> tuple[Job, Vectors | None]:
+        """A batch with its vectors; None where it has none to be made, or its space is left out."""
+        if isinstance(job, Waiting):
+            return job, self._embedder.encode(job.space, job.values)
+        return job, self._embedder.encode(PICTURES, [pixels for _, pixels in job.pictures])
+
+    def write(self, encoded: tuple[MatchedFiles, Vectors | None]) -> None:
+        """Write a batch of files with the vectors of its pictures, and give up the claim on it."""
+        batch, picture_vectors = encoded
+        written = [*batch.fresh, *batch.redescribed]
+        with self._database.transaction() as connection:
+            metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
+        with self._database.transaction() as connection:
+            continued = {
+                path: before
+                for path, (row, before) in batch.continued.items()
+                if images.continue_row(connection, before, path, row.modified_at)
+            }
+            unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
+            news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
+            ids = images.write(
+                connection,
+                [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
+            )
+            if picture_vectors is not None:
+                self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
+            if continued or batch.fresh or any(news):
+                revision.bump(connection)
+            paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
+            self._worker.release(connection, FILE, [file_key(path) for path in paths])
+        self._taken.difference_update(before.id for _, before in batch.continued.values())
+        self._tally.counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
+        redescribed = {item.path for item in batch.redescribed}
+        # What another process took the row of.
+        lost = [find_file(path, {}) for path in batch.continued if path not in continued]
+        self._tally.again += [found for found in lost if isinstance(found, FoundFile)]
+        for path, before in continued.items():
+            self._tally.counts[
+                "moved" if path != before.path else "changed" if path in redescribed else "unchanged"
+            ] += 1
+        self._tally.failed += batch.unopened
+        self._tally.failed += [
+            FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None
+        ]
