@@ -265,3 +265,8 @@ def test_lock_of_a_connection_that_ended_is_free(database: Database) -> None:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     with database.alone("test") as ours:
         assert ours
+
+
+def test_no_two_migrations_have_one_number() -> None:
+    numbers = [path.name[:4] for path in MIGRATIONS.glob("*.sql")]
+    assert sorted(numbers) == [f"{number:04}" for number in range(1, len(numbers) + 1)]
