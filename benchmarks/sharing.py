@@ -33,7 +33,7 @@ class SlowImages(FreeImages):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how processes share a library's work.")
-    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--pictures", type=int, default=1200)
     arguments = parser.parse_args()
     lines: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory(prefix="sharing-benchmark-") as temporary:
