@@ -327,7 +327,8 @@ class Library:
             encoder.unload()
         self._encoders.forget(space)
         report = self.index([], progress)
-        return replace(report, embedded={**report.embedded, space: report.embedded[space] + made})
+        # How busy the stages of that were says nothing of making the vectors.
+        return replace(report, embedded={**report.embedded, space: report.embedded[space] + made}, stages={})
 
     def abandon_reindex(self, space: str) -> bool:
         """Forget the vectors that an unfinished `reindex` has made. Returns whether there was one.

@@ -78,6 +78,7 @@ def test_old_vectors_serve_until_the_switch(filled: Library, other: Library) -> 
 
     report = other.reindex("clip_l", progress)
     assert (report.embedded["clip_l"], report.pending["clip_l"]) == (7, 0)
+    assert report.pace() is None, "the stages of what was pending afterwards say nothing of it"
     assert len(seen) >= 3
     assert all(seen)
     after = stored(other)
