@@ -168,8 +168,7 @@ def progress_text(progress: Progress, before: Progress, seconds: float) -> str:
         if progress.total is not None:
             left = timedelta(seconds=round((progress.total - progress.done) / rate))
             parts.append(f"{left} left")
-    busy = " ".join(f"{stage} {share:.0%}" for stage, share in progress.stages.items() if share >= 0.01)
-    return "\n".join(filter(None, [", ".join(parts), busy]))
+    return "\n".join(filter(None, [", ".join(parts), progress.busy()]))
 
 
 class _ProgressDisplay:

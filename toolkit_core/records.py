@@ -197,6 +197,10 @@ class Progress:
     item: str | None = None
     stages: Mapping[str, float] = field(default_factory=dict)
 
+    def busy(self) -> str:
+        """How busy each part of the work was, in one line; those that hardly were are left out."""
+        return " ".join(f"{stage} {share:.0%}" for stage, share in self.stages.items() if share >= 0.01)
+
 
 @dataclass(frozen=True)
 class FailedFile:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .database import Connection
-from .stored_text import stored_path
+from .stored_text import stored_ranges
 from .vectors import Vectors
 
 
@@ -40,15 +39,7 @@ def pending(
     connection: Connection, encoder_id: int, paths: Sequence[str], after: int, limit: int
 ) -> list[tuple[int, str]]:
     """The next texts of the images at or below some paths that this encoder has nothing kept for, in id order."""
-    below = [stored_path(path.removesuffix(os.sep) + os.sep) for path in paths]
-    parameters = {
-        "encoder": encoder_id,
-        "after": after,
-        "limit": limit,
-        "below": below,
-        "behind": [path[:-1] + chr(ord(os.sep) + 1) for path in below],
-        "itself": [stored_path(path) for path in paths],
-    }
+    parameters = {"encoder": encoder_id, "after": after, "limit": limit, **stored_ranges(paths)}
     return [(id, text) for id, text in connection.execute(PENDING, parameters)]
 
 

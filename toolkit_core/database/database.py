@@ -35,6 +35,11 @@ SEARCH_SETTINGS = {
     "hnsw.max_scan_tuples": "100000",
     "ivfflat.iterative_scan": "relaxed_order",
 }
+# Without libpq's words, which quote what it cannot read: the password, as a rule.
+UNREADABLE_URL = (
+    "The database URL cannot be read. It looks like postgresql://user:password@host:5432/name; in the password a % is "
+    "written %25, a space %20, an @ %40 and a / %2F."
+)
 EXTENSION_HELP = (
     "Install pgvector 0.8.4 or newer on that server (https://github.com/pgvector/pgvector#installation), then run "
     "`CREATE EXTENSION vector` in the database as a superuser. Or leave DIFFUSION_TOOLKIT_DATABASE_URL unset to use "
@@ -85,11 +90,7 @@ class Database:
         try:
             make_conninfo(url)
         except psycopg.ProgrammingError:
-            # Without libpq's words, which quote what it cannot read: the password, as a rule.
-            raise DatabaseError(
-                "The database URL cannot be read. It looks like postgresql://user:password@host:5432/name; in the "
-                "password a % is written %25, a space %20, an @ %40 and a / %2F."
-            ) from None
+            raise DatabaseError(UNREADABLE_URL) from None
         return cls(url, schema)
 
     @contextmanager
@@ -141,9 +142,7 @@ class Database:
         """The server in words, without a password."""
         if self.server is not None:
             return f"the embedded PostgreSQL in {self.server.data}"
-        parts = conninfo_to_dict(self.conninfo)
-        where = parts.get("host") or parts.get("hostaddr") or "the local socket"
-        return f"PostgreSQL database {parts.get('dbname') or '(default)'} on {where}"
+        return described(self.conninfo)
 
     def connection_string(self) -> str:
         """A string that `psql` and other clients take, with no password in it."""
@@ -175,7 +174,7 @@ class Database:
             try:
                 connection.execute("CREATE EXTENSION vector")
             except psycopg.Error as error:
-                raise DatabaseError(f"{self.describe()} has no pgvector ({_said(error)}). {EXTENSION_HELP}") from error
+                raise DatabaseError(f"{self.describe()} has no pgvector ({said(error)}). {EXTENSION_HELP}") from error
             row = connection.execute(find).fetchone()
         assert row is not None
         schema, version = row
@@ -209,16 +208,16 @@ class Database:
             yield
         except psycopg.errors.DiskFull as error:
             raise DatabaseError(
-                f"The disk of {self.describe()} is full ({_said(error)}). Make room and run again; "
+                f"The disk of {self.describe()} is full ({said(error)}). Make room and run again; "
                 "what was written is kept."
             ) from error
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise DatabaseError(
-                f"No connection to {self.describe()}: {_said(error)}. What was committed is kept; see that the server "
+                f"No connection to {self.describe()}: {said(error)}. What was committed is kept; see that the server "
                 "runs and run again."
             ) from error
         except psycopg.Error as error:
-            raise DatabaseError(f"{self.describe()} refused a statement: {_said(error)}") from error
+            raise DatabaseError(f"{self.describe()} refused a statement: {said(error)}") from error
 
 
 @contextmanager
@@ -232,5 +231,13 @@ def _started(server: EmbeddedServer) -> Iterator[str]:
         raise DatabaseError(f"The embedded PostgreSQL cannot use the folder {server.home}: {error}") from error
 
 
-def _said(error: Exception) -> str:
+def described(conninfo: str) -> str:
+    """A server and database in words, without a password. Raises psycopg.ProgrammingError for what cannot be read."""
+    parts = conninfo_to_dict(conninfo)
+    where = parts.get("host") or parts.get("hostaddr") or "the local socket"
+    return f"PostgreSQL database {parts.get('dbname') or '(default)'} on {where}"
+
+
+def said(error: Exception) -> str:
+    """What a server or libpq said, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

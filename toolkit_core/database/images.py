@@ -16,7 +16,7 @@ from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS, SPACES
 from . import vectors
 from .database import Connection
-from .stored_text import disk_path, storable, stored_path
+from .stored_text import disk_path, storable, stored_path, stored_range_below
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -53,12 +53,12 @@ class ImageRow:
     sidecars: str | None = None
 
 
-def known_files(connection: Connection, folder: str, separator: str, after: str | None, limit: int) -> list[KnownFile]:
+def known_files(connection: Connection, folder: str, after: str | None, limit: int) -> list[KnownFile]:
     """The rows of the files below a folder, at any depth: a page of them, by path.
 
     after: the path of the last row of the page before.
     """
-    below, behind = _range_below(folder, separator)
+    below, behind = stored_range_below(folder)
     rows = connection.execute(
         "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
         " WHERE path > %s AND path < %s ORDER BY path LIMIT %s",
@@ -68,31 +68,19 @@ def known_files(connection: Connection, folder: str, separator: str, after: str 
     return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
-def latest_below(connection: Connection, folder: str, separator: str) -> datetime | None:
+def latest_below(connection: Connection, folder: str) -> datetime | None:
     """When the newest file below a folder that the library has was modified; None where it has none."""
     row = connection.execute(
-        "SELECT max(modified_at) FROM image_file WHERE path > %s AND path < %s", _range_below(folder, separator)
+        "SELECT max(modified_at) FROM image_file WHERE path > %s AND path < %s", stored_range_below(folder)
     ).fetchone()
     assert row is not None
     return row[0]
 
 
-def _range_below(folder: str, separator: str) -> tuple[str, str]:
-    """What the stored paths of all that lies below a folder are between."""
-    below = stored_path(folder.removesuffix(separator) + separator)
-    return below, below[:-1] + chr(ord(separator) + 1)
-
-
-def rows_as_read(connection: Connection, rows: Sequence[ImageRow]) -> dict[str, KnownFile]:
-    """The rows at the paths of some files that were read whose content has not changed, by path."""
-    read = {stored_path(row.path): row.content_hash for row in rows}
-    found = connection.execute(
-        "SELECT content_hash, id, path, file_size, modified_at, sidecars FROM image_file WHERE path = ANY(%s)",
-        [list(read)],
-    )
-    same = [(id, path, *rest) for content_hash, id, path, *rest in found if content_hash == read[path]]
-    known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in same)
-    return {file.path: file for file in known}
+def content_hashes(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
+    """What was the content of some images' files when they were last read, by id."""
+    rows = connection.execute("SELECT id, content_hash FROM image_file WHERE id = ANY(%s)", [list(ids)])
+    return dict(rows.fetchall())
 
 
 def missing_with_content(
@@ -102,21 +90,28 @@ def missing_with_content(
 
     but: the ids of rows that are left out.
     """
-    return _with_content(connection, _MISSING_WITH_CONTENT, hashes, but, limit)
+    return _with_content(connection, "f.missing_since IS NOT NULL ORDER BY f.path", hashes, but, limit)
 
 
 def others_with_content(
     connection: Connection, hashes: Collection[bytes], but: Collection[int], limit: int
 ) -> dict[bytes, list[KnownFile]]:
     """The rows of files with one of these contents that are not marked as missing; at most `limit` of each."""
-    return _with_content(connection, _OTHERS_WITH_CONTENT, hashes, but, limit)
+    return _with_content(connection, "f.missing_since IS NULL", hashes, but, limit)
 
 
 def _with_content(
-    connection: Connection, query: LiteralString, hashes: Collection[bytes], but: Collection[int], limit: int
+    connection: Connection, condition: LiteralString, hashes: Collection[bytes], but: Collection[int], limit: int
 ) -> dict[bytes, list[KnownFile]]:
     found: dict[bytes, list[KnownFile]] = {}
-    rows = connection.execute(query, {"hashes": list(hashes), "but": list(but), "limit": limit})
+    statement = (
+        "SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars"
+        " FROM unnest(%(hashes)s::bytea[]) AS wanted(content_hash) CROSS JOIN LATERAL ("
+        "  SELECT * FROM image_file f"
+        "  WHERE f.content_hash = wanted.content_hash AND f.id <> ALL(%(but)s::bigint[])"
+        "  AND " + condition + " LIMIT %(limit)s) f"
+    )
+    rows = connection.execute(statement, {"hashes": list(hashes), "but": list(but), "limit": limit})
     for content_hash, id, path, *rest in rows:
         found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), *rest))
     return found
@@ -322,23 +317,6 @@ def _own_columns(made: GenerationParameters) -> dict[str, Any]:
 def _text(value: str | None) -> str | None:
     return None if value is None else storable(value)
 
-
-_MISSING_WITH_CONTENT: LiteralString = """
-    SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars
-    FROM unnest(%(hashes)s::bytea[]) AS wanted(content_hash) CROSS JOIN LATERAL (
-        SELECT * FROM image_file f
-        WHERE f.content_hash = wanted.content_hash AND f.missing_since IS NOT NULL AND f.id <> ALL(%(but)s::bigint[])
-        ORDER BY f.path LIMIT %(limit)s
-    ) f
-"""
-_OTHERS_WITH_CONTENT: LiteralString = """
-    SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars
-    FROM unnest(%(hashes)s::bytea[]) AS wanted(content_hash) CROSS JOIN LATERAL (
-        SELECT * FROM image_file f
-        WHERE f.content_hash = wanted.content_hash AND f.missing_since IS NULL AND f.id <> ALL(%(but)s::bigint[])
-        LIMIT %(limit)s
-    ) f
-"""
 
 PARAMETER_COLUMNS = (
     *("prompt_id", "negative_prompt_id", "generator", "model", "vae", "loras", "sampler", "scheduler", "steps"),

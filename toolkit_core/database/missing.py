@@ -5,7 +5,6 @@ And of those that are there and cannot be read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from ..records import FailedImage, MissingImage, Pruned
 from ..spaces import SPACES
 from . import vectors
 from .database import Connection
-from .stored_text import disk_path, stored_path
+from .stored_text import disk_path, stored_path, stored_ranges
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -45,7 +44,7 @@ def mark_below(connection: Connection, paths: Sequence[str]) -> int:
         + _ROOTS
         + " WHERE f.missing_since IS NULL AND "
         + _AT_OR_BELOW,
-        _ranges(paths),
+        stored_ranges(paths),
     ).rowcount
 
 
@@ -176,11 +175,4 @@ def _select(
     else:
         statement = "SELECT DISTINCT " + columns + " FROM image_file f, " + _ROOTS
         statement += " WHERE " + condition + " AND " + _AT_OR_BELOW
-    return connection.execute(statement + " ORDER BY f.path", {**parameters, **_ranges(paths or ())}).fetchall()
-
-
-def _ranges(paths: Sequence[str]) -> dict[str, object]:
-    """The paths themselves, and the ranges of the stored paths below them."""
-    below = [stored_path(path.removesuffix(os.sep) + os.sep) for path in paths]
-    behind = [path[:-1] + chr(ord(os.sep) + 1) for path in below]
-    return {"itself": [stored_path(path) for path in paths], "below": below, "behind": behind}
+    return connection.execute(statement + " ORDER BY f.path", {**parameters, **stored_ranges(paths or ())}).fetchall()

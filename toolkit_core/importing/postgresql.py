@@ -14,8 +14,8 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
+from ..database.database import UNREADABLE_URL, described, said
 from ..errors import ImportSourceError
 from .image import Page, by_image, images_of
 
@@ -36,15 +36,9 @@ class PostgreSQLSource:
         self._url = url
         self._tagger_confidence = tagger_confidence
         try:
-            parts = conninfo_to_dict(url)
+            self._described = described(url)
         except psycopg.ProgrammingError:
-            # What libpq says of it may hold a part of the password.
-            raise ImportSourceError(
-                "The database URL cannot be read. It looks like postgresql://user:password@host:5432/name; in the "
-                "password, special characters are written as %40 for @."
-            ) from None
-        where = parts.get("host") or parts.get("hostaddr") or "the local socket"
-        self._described = f"PostgreSQL database {parts.get('dbname') or '(default)'} on {where}"
+            raise ImportSourceError(UNREADABLE_URL) from None
         with self._connection() as connection:
             schemas = [name for (name,) in connection.execute(SCHEMAS, [sorted(NEEDED), len(NEEDED)])]
             self._schema = self._chosen(schemas, schema)
@@ -118,10 +112,9 @@ class PostgreSQLSource:
                 connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
                 yield connection
         except psycopg.Error as error:
-            said = " ".join(str(error).split())
             raise ImportSourceError(
-                f"{self._described} cannot be read: {said}. See that the server runs and lets you read it, and run "
-                "again; what was imported is kept."
+                f"{self._described} cannot be read: {said(error)}. See that the server runs and lets you read it, and "
+                "run again; what was imported is kept."
             ) from error
 
 

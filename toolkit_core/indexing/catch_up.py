@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 from ..database import Database, images, missing
@@ -25,7 +24,7 @@ def catch_up(
     that is gone, under another name.
     """
     with database.transaction() as connection:
-        newest = images.latest_below(connection, folder, os.sep)
+        newest = images.latest_below(connection, folder)
         sizes = {image.file_size for image in missing.below(connection)}
     if newest is None:
         return
@@ -34,7 +33,7 @@ def catch_up(
     unseen: list[KnownFile] = []
     for number, (found, row) in enumerate(compared(database, [folder]), 1):
         if number % 1000 == 0:
-            progress(Progress("scan", number, None))
+            progress(Progress("scan", number, None, found.path if found else None))
         if found is None:
             assert row is not None
             unseen.append(row)

@@ -68,7 +68,7 @@ def _rows_below(database: Database, folder: str) -> Iterator[KnownFile]:
     after = None
     while True:
         with database.transaction() as connection:
-            page = images.known_files(connection, folder, os.sep, after, ROWS_A_PAGE)
+            page = images.known_files(connection, folder, after, ROWS_A_PAGE)
         yield from page
         if len(page) < ROWS_A_PAGE:
             return

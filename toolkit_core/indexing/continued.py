@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..database import Connection, images
 from ..database.images import ImageRow, KnownFile
@@ -14,17 +14,21 @@ OTHERS_LOOKED_AT = 100
 
 
 def continued_rows(
-    connection: Connection, rows: Sequence[ImageRow], known: Collection[str], taken: Collection[int] = ()
+    connection: Connection, rows: Sequence[ImageRow], known: Mapping[str, KnownFile], taken: Collection[int] = ()
 ) -> dict[str, tuple[ImageRow, KnownFile]]:
     """The rows that go on an existing one, by path: the row as read, and the one in the library.
 
     A file whose content is what its row has was only touched. A new path with the content of a row whose own file is
     gone was moved or renamed. A copy beside its original is neither. Where several rows with one content are missing,
     new paths take them in order, so that a folder that was moved as a whole keeps which was which.
-    taken: the ids of rows that another path goes on already.
+    known: the rows at the files' own paths. taken: the ids of rows that another path goes on already.
     """
-    same = images.rows_as_read(connection, [row for row in rows if row.path in known])
-    continued = {row.path: (row, same[row.path]) for row in rows if row.path in same}
+    continued: dict[str, tuple[ImageRow, KnownFile]] = {}
+    if at_their_paths := [(row, known[row.path]) for row in rows if row.path in known]:
+        hashes = images.content_hashes(connection, [before.id for _, before in at_their_paths])
+        continued = {
+            row.path: (row, before) for row, before in at_their_paths if hashes.get(before.id) == row.content_hash
+        }
     new = [row for row in rows if row.path not in known]
     lookups = ((images.missing_with_content, len(new)), (images.others_with_content, OTHERS_LOOKED_AT))
     for with_content, limit in lookups:

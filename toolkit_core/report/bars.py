@@ -51,5 +51,4 @@ class _Tasks:
             self._ids[name] = self._bars.add_task(name, total=progress.total, rate="", stages="")
         task = self._bars.tasks[self._ids[name]]
         rate = f"{task.speed:,.1f}/s" if task.speed else ""
-        stages = " ".join(f"{stage} {share:.0%}" for stage, share in progress.stages.items() if share >= 0.01)
-        self._bars.update(task.id, completed=progress.done, total=progress.total, rate=rate, stages=stages)
+        self._bars.update(task.id, completed=progress.done, total=progress.total, rate=rate, stages=progress.busy())

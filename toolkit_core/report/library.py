@@ -54,7 +54,7 @@ def print_failed(console: Console, images: Sequence[FailedImage]) -> None:
     if not images:
         console.print("Every image that is there could be read.")
     for image in images:
-        console.print(Text.assemble((printable(image.path), "bold"), ": ", printable(image.error)), soft_wrap=True)
+        console.print(_failure(image), soft_wrap=True)
 
 
 def print_import_report(console: Console, report: ImportReport) -> None:
@@ -202,9 +202,13 @@ def _print_spaces(console: Console, report: IndexReport) -> None:
 
 def _print_failures(console: Console, failures: Sequence[FailedFile]) -> None:
     for failed in failures[:MOST_FAILURES_SHOWN]:
-        console.print(Text.assemble((printable(failed.path), "bold"), ": ", failed.error))
+        console.print(_failure(failed))
     if len(failures) > MOST_FAILURES_SHOWN:
         console.print(f"… and {len(failures) - MOST_FAILURES_SHOWN} more; --json lists them all.")
+
+
+def _failure(failed: FailedFile | FailedImage) -> Text:
+    return Text.assemble((printable(failed.path), "bold"), ": ", printable(failed.error))
 
 
 def _folder(image: MissingImage) -> str:
