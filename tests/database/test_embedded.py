@@ -94,6 +94,29 @@ def test_killed_user_does_not_keep_the_server_alive(tmp_path: Path) -> None:
     server.wait(30)
 
 
+RUN_FOR_MINUTES = """
+import sys
+from pathlib import Path
+from toolkit_core.database import Database
+with Database.embedded(Path(sys.argv[1]), "library").transaction() as connection:
+    print(connection.info.backend_pid, flush=True)
+    connection.execute("SELECT pg_sleep(300)")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="PostgreSQL does not look after its clients on Windows")
+def test_statement_of_a_killed_user_ends(tmp_path: Path) -> None:
+    ours = Database.embedded(tmp_path, "library")
+    user = subprocess.Popen([sys.executable, "-c", RUN_FOR_MINUTES, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert user.stdout is not None
+    backend = psutil.Process(int(user.stdout.readline()))
+    user.kill()
+    user.communicate()
+    assert backend.is_running()
+    backend.wait(60)
+    ours.close()
+
+
 def test_committed_rows_survive_a_killed_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit_core.database.database.CONNECTION_TIMEOUT", 2.0)
     database = Database.embedded(tmp_path, "library")
