@@ -109,12 +109,26 @@ def test_statement_of_a_killed_user_ends(tmp_path: Path) -> None:
     ours = Database.embedded(tmp_path, "library")
     user = subprocess.Popen([sys.executable, "-c", RUN_FOR_MINUTES, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert user.stdout is not None
-    backend = psutil.Process(int(user.stdout.readline()))
+    pid = int(user.stdout.readline())
+    while not statements(ours, pid):
+        time.sleep(0.05)
     user.kill()
     user.communicate()
-    assert backend.is_running()
-    backend.wait(60)
+    deadline = time.monotonic() + 60
+    while statements(ours, pid) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not statements(ours, pid)
     ours.close()
+
+
+def statements(database: Database, pid: int) -> int:
+    """How many long statements a server process is at."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query LIKE '%%pg_sleep(300)%%'",
+            [pid],
+        )
+        return len(found.fetchall())
 
 
 def test_committed_rows_survive_a_killed_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

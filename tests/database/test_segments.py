@@ -174,6 +174,27 @@ def test_other_kind_of_index_in_the_settings_takes_the_place_of_the_present_one(
     assert same(stored(database), written)
 
 
+def test_index_of_other_options_is_built_anew(database: Database) -> None:
+    written = add(database, 0, ROWS)
+    seal(database, rows_worth_an_index=1000)
+    with database.transaction() as connection:
+        connection.execute("DROP INDEX image_clip_h_sealed_index")
+        connection.execute(
+            "CREATE INDEX image_clip_h_sealed_index ON image_clip_h_sealed USING hnsw (embedding halfvec_cosine_ops)"
+        )
+    [done] = seal(database, rows_worth_an_index=1000)
+    assert done.anew
+    assert seal(database, rows_worth_an_index=1000) == []
+    assert same(stored(database), written)
+
+
+def test_sketches_of_sealed_rows_leave_no_space_behind(database: Database) -> None:
+    add(database, 0, ROWS)
+    seal(database, rows_worth_an_index=1000)
+    with database.transaction() as connection:
+        assert connection.execute("SELECT pg_relation_size('image_clip_h_sketch')").fetchone() == (0,)
+
+
 def test_space_whose_index_was_dropped_is_still_searched_and_gets_another(database: Database) -> None:
     written = add(database, 0, ROWS)
     seal(database, rows_worth_an_index=1000)

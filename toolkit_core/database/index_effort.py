@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from .segments import Segments
 
 LARGEST_EF_SEARCH = 1000
-# Rows that HNSW has to hold at once to find 99% of the nearest k: HELD_FOR_ONE * k ** BY_DEPTH at 100,000 rows, more
-# in a larger table. Measured by benchmarks/search.
-HELD_FOR_ONE, BY_DEPTH, BY_ROWS = 14.3, 0.57, 0.336
+# Rows that HNSW has to hold beside the nearest k to find 99% of them: HELD_BESIDE * k ** BY_DEPTH at 100,000 rows, more
+# in a larger table, and never fewer than for FEWEST_WANTED. Measured by benchmarks/search.
+HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.6, 0.55, 0.85, 20
 # Rows that a binary quantised index names for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
 # Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
@@ -38,7 +38,8 @@ def set_effort(connection: Connection, segments: Segments, depth: float, *, roug
 
 def rows_held(rows: int, depth: float) -> float:
     """How many rows of so many in all an HNSW index has to hold to find the nearest `depth`."""
-    return max(HELD_FOR_ONE * depth**BY_DEPTH * (rows / 100_000) ** BY_ROWS, depth)
+    depth = max(depth, FEWEST_WANTED)
+    return depth + HELD_BESIDE * depth**BY_DEPTH * (rows / 100_000) ** BY_ROWS
 
 
 def set_ef_search(connection: Connection, rows: float) -> None:

@@ -76,7 +76,9 @@ def nearest(
     share: of the images, about how many fulfil the condition. An index may end early, so fewer than `depth` do not say
     that there are no more.
     """
-    set_effort(connection, segments, depth / max(share, 1e-6))
+    # The nearest may fulfil the condition more seldom than others do.
+    beside = 0 if condition is None else depth
+    set_effort(connection, segments, depth / max(share, 1e-6) + beside)
     return _hits(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS))
 
 
