@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -227,18 +226,13 @@ class Filling(OpenedLibrary):
         """
         from ..indexing import Rereader
 
-        started = time.monotonic()
-        rereader = Rereader(self.database, progress, everything=everything, node_types=self._types_of_nodes())
-        rereader.run()
-        return RereadReport(
-            from_kept=rereader.from_kept,
-            from_files=rereader.from_files,
-            changed=rereader.changed,
-            current=rereader.current,
-            unread=tuple(rereader.unread),
-            embedding=self.index([], progress),
-            seconds=time.monotonic() - started,
-        )
+        return Rereader(
+            self.database,
+            lambda: self.index([], progress),
+            progress,
+            everything=everything,
+            node_types=self._types_of_nodes(),
+        ).run()
 
     def reindex(self, space: str, progress: Callable[[Progress], None] | None = None) -> IndexReport:
         """Make a space's vectors anew with the weights that are found now, which become the library's own.
