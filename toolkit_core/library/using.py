@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database import curation, images, revision, vectors
-from ..errors import ImageNotFound, SearchError
+from ..errors import SearchError
 from ..records import DuplicateGroup, ExportReport, ImageRecord, Progress, SearchHit, SearchResults
 from ..space_encoders import EncoderSource
 from ..spaces import EMBEDDINGS, SPACES
@@ -115,16 +115,12 @@ class Using(OpenedLibrary):
     def image(self, id: int) -> ImageRecord:
         """Everything stored about an image but its vectors. Raises ImageNotFound."""
         with self.database.transaction() as connection:
-            record = images.get(connection, id)
-        if record is None:
-            raise ImageNotFound(f"The library has no image with id {id}.")
-        return record
+            return images.get(connection, id)
 
     def embeddings(self, id: int) -> dict[str, NDArray[np.float32]]:
         """The stored embeddings of an image by name, each of shape (width,). Raises ImageNotFound."""
-        self.image(id)
         with self.database.transaction() as connection:
-            return vectors.read(connection, id, list(EMBEDDINGS))
+            return images.embeddings(connection, id)
 
     def image_vectors(self, ids: Sequence[int]) -> dict[int, NDArray[np.float32]]:
         """The stored CLIP-H vectors of some images by id, each of shape (1024,); those without one are left out."""
