@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,13 @@ def test_error_is_a_sentence_and_an_exit_code(run: Run, arguments: tuple[str, ..
     assert done.returncode == 1
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--device", "--dtype"])
+def test_device_and_dtype_reach_the_encoders(run: Run, tiny_weights: Path, option: str) -> None:
+    done = run("search", "fox", "--weight", "clip_l=1", "--weights", tiny_weights, option, "abacus", check=False)
+    assert done.returncode == 1
+    assert f"{option.removeprefix('--')} 'abacus'" in done.stderr
 
 
 def test_help_lists_every_command(run: Run) -> None:

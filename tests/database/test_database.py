@@ -92,7 +92,7 @@ def user(filled: Database) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
 
 
 def query_parameters(connection: Connection, image_id: int) -> dict[str, Vector]:
-    found = vectors.read(connection, image_id, ["bge", "clip_h", "clip_l"])
+    found = images.embeddings(connection, image_id)
     return {
         "query_prompt": Vector(found["bge"]),
         "query_image": Vector(found["clip_h"]),
@@ -232,7 +232,6 @@ def test_stored_parameters_come_back_as_they_were(database: Database) -> None:
     with database.transaction() as connection:
         [id] = images.write(connection, [ImageRow(path, b"hash", 1, EPOCH, 3, 4, made, None)])
         record = images.get(connection, id)
-    assert record is not None
     assert record.path == path
     stored = record.parameters
     assert stored.prompt == (made.prompt or "").replace("\0", "�").replace("\ud800", "�")

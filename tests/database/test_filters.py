@@ -124,7 +124,7 @@ def filled(home: Path) -> Iterator[Filled]:
             waiting = [id for id, _ in vectors.pending(connection, space, 0, 1000) if id % 2]
             vectors.write(connection, space, waiting, np.ones((len(waiting), space.width), np.float32))
         for id, row in rows.items():
-            row.has.update(vectors.read(connection, id, list(EMBEDDINGS)))
+            row.has.update(images.embeddings(connection, id))
     yield Filled(database, rows)
     database.close()
 

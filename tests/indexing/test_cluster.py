@@ -20,7 +20,8 @@ from toolkit_core.errors import ClusterError
 from toolkit_core.indexing import cluster as pipeline
 from toolkit_core.indexing.embedder import unclaimed
 from toolkit_core.indexing.scan import FoundFile, find_file
-from toolkit_core.library import Library, _opened_on_node
+from toolkit_core.library import Library
+from toolkit_core.library.filling import _opened_on_node
 from toolkit_core.records import Progress
 from toolkit_core.spaces import EMBEDDINGS, SPACES
 

@@ -8,8 +8,7 @@ import typer
 
 from ..errors import SettingsError
 from ..report import print_tags
-from ..settings import load_settings
-from .options import DatabaseUrl, Filter, Home, Json, LibraryName, opened, out, print_json
+from .options import DatabaseUrl, Filter, Home, Json, LibraryName, opened, out, print_json, print_result
 
 
 def curate(
@@ -38,7 +37,7 @@ def curate(
         raise SettingsError(
             "Say what is to change: --favorite, --no-favorite, --rating, --clear-rating, --tag or --untag."
         )
-    with opened(load_settings(home, database_url=database_url, library=library)) as images:
+    with opened(home, database_url, library) as images:
         chosen = sorted(set(ids)) if ids else images.find(wanted)
         changed = images.curate(
             chosen,
@@ -58,9 +57,6 @@ def tags(
     home: Home = None, database_url: DatabaseUrl = None, library: LibraryName = None, as_json: Json = False
 ) -> None:
     """List the tags, the most used first, and how many images have each."""
-    with opened(load_settings(home, database_url=database_url, library=library)) as images:
+    with opened(home, database_url, library) as images:
         counts = images.tags()
-    if as_json:
-        print_json(counts)
-    else:
-        print_tags(out, counts)
+    print_result(counts, as_json, print_tags)

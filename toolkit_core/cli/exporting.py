@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..records import to_json
 from ..report import print_export_report, progress_bars
-from ..settings import load_settings
 from ..spaces import EMBEDDINGS
 from .options import (
     DatabaseUrl,
@@ -25,8 +23,7 @@ from .options import (
     Weights,
     err,
     opened,
-    out,
-    print_json,
+    print_result,
     thresholds_by_space,
     weights_by_space,
 )
@@ -76,13 +73,10 @@ def export(
     They are those of --id, then those that a search finds, in its order; all images, where neither is asked for. With
     --filter, only those that meet it. An earlier export at the target is replaced once this one is whole.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
     counted = weights_by_space(weight)
     lowest, thresholds = thresholds_by_space(threshold)
     is_search = bool(counted or thresholds) or any(given is not None for given in (text, image, like, top_k, lowest))
-    with opened(settings) as images:
+    with opened(home, database_url, library, weights, device, dtype) as images:
         chosen = list(ids) if ids else None
         if is_search:
             hits = images.search(
@@ -105,7 +99,4 @@ def export(
                 embeddings=embedding or tuple(EMBEDDINGS),
                 progress=progress,
             )
-    if as_json:
-        print_json(to_json(done))
-    else:
-        print_export_report(out, done)
+    print_result(done, as_json, print_export_report)

@@ -8,10 +8,22 @@ from typing import Annotated
 import typer
 
 from ..errors import SettingsError
-from ..records import to_json
 from ..report import print_import_report, progress_bars
-from ..settings import load_settings
-from .options import ComfyUI, DatabaseUrl, Device, Dtype, Home, Json, LibraryName, Weights, err, opened, out, print_json
+from .options import (
+    ComfyUI,
+    DatabaseUrl,
+    Device,
+    Dtype,
+    Embed,
+    Home,
+    Json,
+    LibraryName,
+    Weights,
+    err,
+    exit_if_refused,
+    opened,
+    print_result,
+)
 
 
 def import_(
@@ -43,7 +55,7 @@ def import_(
             show_default=False,
         ),
     ] = None,
-    embed: Annotated[bool, typer.Option("--embed/--no-embed", help="Embed them, or read their metadata alone.")] = True,
+    embed: Embed = True,
     comfyui: ComfyUI = None,
     weights: Weights = None,
     home: Home = None,
@@ -60,19 +72,12 @@ def import_(
     done is found to be done.
     """
     folders = folders_by_name(mapped or ())
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
-    with opened(settings, comfyui) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library, weights, device, dtype, comfyui) as images, progress_bars(err) as progress:
         done = images.import_toolkit(
             database, progress, folders=folders, schema=schema, tagger_confidence=tagger_tags, embed=embed
         )
-    if as_json:
-        print_json(to_json(done))
-    else:
-        print_import_report(out, done)
-    if done.indexing.refused:
-        raise typer.Exit(1)
+    print_result(done, as_json, print_import_report)
+    exit_if_refused(done.indexing)
 
 
 def folders_by_name(items: Sequence[str]) -> dict[str, str]:

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from ..database.segments import ROWS_WORTH_AN_INDEX
-from ..records import IndexReport, to_json
 from ..report import print_failed, print_index_report, print_reread_report, print_sealed, progress_bars
-from ..settings import load_settings
 from ..spaces import SPACES
 from .options import (
     ComfyUI,
@@ -22,9 +20,11 @@ from .options import (
     LibraryName,
     Weights,
     err,
+    exit_if_refused,
     opened,
     out,
     print_json,
+    print_result,
 )
 
 
@@ -47,12 +47,10 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Bring the library up to date with folders: read, embed and store what is new or changed."""
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
-    with opened(settings, comfyui) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library, weights, device, dtype, comfyui) as images, progress_bars(err) as progress:
         done = images.index(folders, progress) if ray is None else images.index_on_ray(folders, progress, address=ray)
-    _show_report(done, as_json)
+    print_result(done, as_json, print_index_report)
+    exit_if_refused(done)
 
 
 def reread(
@@ -70,17 +68,10 @@ def reread(
 
     Only images that an older version has read are read again. Files are opened for those whose metadata is not kept.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
-    with opened(settings, comfyui) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library, weights, device, dtype, comfyui) as images, progress_bars(err) as progress:
         done = images.reread(progress, everything=everything)
-    if as_json:
-        print_json(to_json(done))
-    else:
-        print_reread_report(out, done)
-    if done.embedding.refused:
-        raise typer.Exit(1)
+    print_result(done, as_json, print_reread_report)
+    exit_if_refused(done.embedding)
 
 
 def reindex(
@@ -100,17 +91,15 @@ def reindex(
 
     The old ones serve until the new ones are complete. Stop it at any moment: the next run goes on.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
     if abandon:
-        with opened(settings) as images:
+        with opened(home, database_url, library, weights, device, dtype) as images:
             given_up = images.abandon_reindex(space)
         out.print(f"{space} keeps its vectors." if given_up else f"No reindex of {space} was under way.")
         return
-    with opened(settings) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library, weights, device, dtype) as images, progress_bars(err) as progress:
         done = images.reindex(space, progress)
-    _show_report(done, as_json)
+    print_result(done, as_json, print_index_report)
+    exit_if_refused(done)
 
 
 def failures(
@@ -130,20 +119,15 @@ def failures(
 
     `index` does so by itself when such a file changes, or could not even be opened.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
     if retry:
-        with opened(settings) as images, progress_bars(err) as progress:
+        with opened(home, database_url, library, weights, device, dtype) as images, progress_bars(err) as progress:
             done = images.retry(folders or None, progress)
-        _show_report(done, as_json)
+        print_result(done, as_json, print_index_report)
+        exit_if_refused(done)
         return
-    with opened(settings) as images:
+    with opened(home, database_url, library, weights, device, dtype) as images:
         failed = images.failures(folders or None)
-    if as_json:
-        print_json([to_json(image) for image in failed])
-    else:
-        print_failed(out, failed)
+    print_result(failed, as_json, print_failed)
 
 
 def optimize(
@@ -159,11 +143,10 @@ def optimize(
 
     Searches and indexing go on meanwhile, and also when this is stopped.
     """
-    settings = load_settings(home, database_url=database_url, library=library)
-    with opened(settings) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library) as images, progress_bars(err) as progress:
         done = images.optimize(progress, rebuild=rebuild)
     if as_json:
-        print_json([to_json(space) for space in done])
+        print_json(done)
     elif done:
         print_sealed(out, done)
     else:
@@ -171,13 +154,3 @@ def optimize(
             f"Nothing was to be done. Up to {ROWS_WORTH_AN_INDEX:,} vectors a space needs no index, and while another "
             "process brings the indexes up to date, this one leaves them alone."
         )
-
-
-def _show_report(done: IndexReport, as_json: bool) -> None:
-    """A space whose weights cannot be used makes it exit code 1; one without weights is only pending."""
-    if as_json:
-        print_json(to_json(done))
-    else:
-        print_index_report(out, done)
-    if done.refused:
-        raise typer.Exit(1)

@@ -7,10 +7,20 @@ from typing import Annotated
 
 import typer
 
-from ..records import to_json
 from ..report import print_inspection, print_record, print_status, print_texts
-from ..settings import load_settings
-from .options import ComfyUI, DatabaseUrl, Home, Json, LibraryName, node_definitions, opened, out, print_json
+from .options import (
+    ComfyUI,
+    DatabaseUrl,
+    Home,
+    ImageId,
+    Json,
+    LibraryName,
+    node_definitions,
+    opened,
+    out,
+    print_json,
+    print_result,
+)
 
 
 def inspect(
@@ -38,28 +48,22 @@ def inspect(
 
 
 def show(
-    image_id: Annotated[int, typer.Argument(metavar="ID")],
+    image_id: ImageId,
     home: Home = None,
     database_url: DatabaseUrl = None,
     library: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Show everything stored about an image."""
-    with opened(load_settings(home, database_url=database_url, library=library)) as images:
+    with opened(home, database_url, library) as images:
         record = images.image(image_id)
-    if as_json:
-        print_json(to_json(record))
-    else:
-        print_record(out, record)
+    print_result(record, as_json, print_record)
 
 
 def status(
     home: Home = None, database_url: DatabaseUrl = None, library: LibraryName = None, as_json: Json = False
 ) -> None:
     """Show how many images there are, what is pending, and by space the index, its size and whose vectors it holds."""
-    with opened(load_settings(home, database_url=database_url, library=library)) as images:
+    with opened(home, database_url, library) as images:
         found = images.status()
-    if as_json:
-        print_json(to_json(found))
-    else:
-        print_status(out, found)
+    print_result(found, as_json, print_status)

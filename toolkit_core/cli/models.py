@@ -9,10 +9,9 @@ import typer
 from rich.text import Text
 
 from ..library import locate_weights
-from ..records import to_json
 from ..report import UNTRAINED, download_bars, print_weights
 from ..settings import load_settings
-from .options import Home, Json, Weights, err, out, print_json
+from .options import Home, Json, Weights, err, out, print_result
 
 models_app = typer.Typer()
 
@@ -28,10 +27,7 @@ def models(
     if context.invoked_subcommand is not None:
         return
     locations = locate_weights(load_settings(home, weights=weights or ()))
-    if as_json:
-        print_json({name: to_json(location) for name, location in locations.items()})
-    else:
-        print_weights(out, locations)
+    print_result(locations, as_json, print_weights)
 
 
 @models_app.command()

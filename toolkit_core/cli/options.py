@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from ..errors import SearchError
 from ..library import Library
-from ..settings import Settings
+from ..records import IndexReport, to_json
+from ..settings import load_settings
 from ..spaces import EMBEDDINGS
+
+Result = TypeVar("Result")
 
 # Without emoji, which rich would make of :fire: in a path or a filter.
 out = Console(emoji=False)
@@ -50,6 +54,9 @@ ComfyUI = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Of the encoders: cpu, mps, cuda:0, or several: cuda:0,cuda:1.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; by the device if not given.")]
+Embed = Annotated[bool, typer.Option("--embed/--no-embed", help="Embed them, or read their metadata alone.")]
+ImageId = Annotated[int, typer.Argument(metavar="ID")]
+TopK = Annotated[int, typer.Option(help="How many images.")]
 Picture = Annotated[Path | None, typer.Option("--image", help="A picture to find similar ones to.")]
 Filter = Annotated[
     str | None,
@@ -78,16 +85,27 @@ Threshold = Annotated[
 
 
 @contextmanager
-def opened(settings: Settings, comfyui: str | None = None) -> Iterator[Library]:
-    """The library of the settings while the block runs. comfyui: the address of one that tells about its nodes."""
+def opened(
+    home: Path | None,
+    database_url: str | None,
+    library: str | None,
+    weights: Sequence[Path] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    comfyui: str | None = None,
+) -> Iterator[Library]:
+    """The library that a command's options name, while the block runs."""
+    settings = load_settings(
+        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
+    )
     # Asked before anything else is done, so that a wrong address is told at once.
     definitions = node_definitions(comfyui) if comfyui else None
     with Library(
         settings,
         node_definitions=None if definitions is None else lambda: definitions,
         on_wait=lambda message: err.print(message, markup=False),
-    ) as library:
-        yield library
+    ) as images:
+        yield images
 
 
 def node_definitions(comfyui: str) -> Mapping[str, Any]:
@@ -115,9 +133,28 @@ def thresholds_by_space(items: Sequence[str] | None) -> tuple[float | None, dict
     return named.pop("", None), named
 
 
+def print_result(result: Result, as_json: bool, in_words: Callable[[Console, Result], None]) -> None:
+    """Print what a command did or found, for programs or for people."""
+    if as_json:
+        print_json(result)
+    else:
+        in_words(out, result)
+
+
 def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print records, or plain values with records in them."""
     # Not through rich, which would fold long lines; ASCII, so that any name survives any console.
-    out.file.write(json.dumps(value, default=str, indent=indent) + "\n")
+    out.file.write(json.dumps(value, default=_plain, indent=indent) + "\n")
+
+
+def exit_if_refused(report: IndexReport) -> None:
+    """A space whose weights cannot be used makes it exit code 1; one without weights is only pending."""
+    if report.refused:
+        raise typer.Exit(1)
+
+
+def _plain(value: Any) -> Any:
+    return to_json(value) if is_dataclass(value) else str(value)
 
 
 def _named_number(item: str) -> tuple[str, float]:

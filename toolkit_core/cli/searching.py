@@ -6,25 +6,26 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..records import to_json
 from ..report import print_duplicates, print_hits, print_results, progress_bars
-from ..settings import load_settings
 from .options import (
     DatabaseUrl,
     Device,
     Dtype,
     Filter,
     Home,
+    ImageId,
     Json,
     LibraryName,
     Picture,
     Threshold,
+    TopK,
     Weight,
     Weights,
     err,
     opened,
     out,
     print_json,
+    print_result,
     thresholds_by_space,
     weights_by_space,
 )
@@ -42,7 +43,7 @@ def search(
     filter: Filter = None,
     weight: Weight = None,
     threshold: Threshold = None,
-    top_k: Annotated[int, typer.Option(help="How many images.")] = 20,
+    top_k: TopK = 20,
     diversity: Annotated[
         float, typer.Option(help="From 0 to 1: how much they should differ instead of being like what is asked for.")
     ] = 0.0,
@@ -61,12 +62,9 @@ def search(
 
     With nothing but --filter the newest images that meet it are listed first.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
     counted = weights_by_space(weight)
     lowest, thresholds = thresholds_by_space(threshold)
-    with opened(settings) as images:
+    with opened(home, database_url, library, weights, device, dtype) as images:
         results = images.search(
             text,
             image=image,
@@ -83,7 +81,7 @@ def search(
     if as_json:
         print_json(
             {
-                "hits": [to_json(hit) for hit in results],
+                "hits": results,
                 "weights": results.weights,
                 "certainty": results.certainty,
                 "next_page": results.next_page,
@@ -94,20 +92,17 @@ def search(
 
 
 def neighbours(
-    image_id: Annotated[int, typer.Argument(metavar="ID")],
-    top_k: Annotated[int, typer.Option(help="How many images.")] = 20,
+    image_id: ImageId,
+    top_k: TopK = 20,
     home: Home = None,
     database_url: DatabaseUrl = None,
     library: LibraryName = None,
     as_json: Json = False,
 ) -> None:
     """Find the images that look most like one of the library, without itself."""
-    with opened(load_settings(home, database_url=database_url, library=library)) as images:
+    with opened(home, database_url, library) as images:
         hits = images.neighbours(image_id, top_k)
-    if as_json:
-        print_json([to_json(hit) for hit in hits])
-    else:
-        print_hits(out, hits)
+    print_result(hits, as_json, print_hits)
 
 
 def duplicates(
@@ -123,10 +118,6 @@ def duplicates(
 
     Each group begins with the one that stands for it: the favourite, the best rated or else the oldest.
     """
-    settings = load_settings(home, database_url=database_url, library=library)
-    with opened(settings) as images, progress_bars(err) as progress:
+    with opened(home, database_url, library) as images, progress_bars(err) as progress:
         groups = images.duplicates(threshold, progress)
-    if as_json:
-        print_json([to_json(group) for group in groups])
-    else:
-        print_duplicates(out, groups)
+    print_result(groups, as_json, print_duplicates)

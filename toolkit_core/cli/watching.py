@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ..records import IndexReport, Progress, to_json
+from ..records import IndexReport, Progress
 from ..report import print_missing, progress_bars
-from ..settings import load_settings
 from .options import (
     ComfyUI,
     DatabaseUrl,
     Device,
     Dtype,
+    Embed,
     Home,
     Json,
     LibraryName,
@@ -41,7 +41,7 @@ def watch(
             show_default=False,
         ),
     ] = None,
-    embed: Annotated[bool, typer.Option("--embed/--no-embed", help="Embed them, or read their metadata alone.")] = True,
+    embed: Embed = True,
     comfyui: ComfyUI = None,
     weights: Weights = None,
     home: Home = None,
@@ -57,10 +57,11 @@ def watch(
     deleted, or lies on a drive that is not there, is marked as missing; `prune` removes it. With --json one object a
     line.
     """
-    settings = load_settings(
-        home, weights=weights or (), database_url=database_url, library=library, device=device, dtype=dtype
-    )
-    with _ended_by_signals(), opened(settings, comfyui) as images, _Display(as_json) as display:
+    with (
+        _ended_by_signals(),
+        opened(home, database_url, library, weights, device, dtype, comfyui) as images,
+        _Display(as_json) as display,
+    ):
         images.watch(folders, display.report, display.progress, poll=poll, embed=embed)
 
 
@@ -80,12 +81,11 @@ def prune(
     Their favourites, ratings, tags and vectors go with them, and prompts that no other image has. A file that is back
     by then stays.
     """
-    settings = load_settings(home, database_url=database_url, library=library)
-    with opened(settings) as images:
+    with opened(home, database_url, library) as images:
         found = images.missing(folders or None, timedelta(days=days))
         if not yes:
             if as_json:
-                print_json([to_json(image) for image in found])
+                print_json(found)
             elif found:
                 print_missing(out, found)
                 out.print("Nothing was removed. --yes removes them from the library for good.")
@@ -95,7 +95,7 @@ def prune(
         with progress_bars(err) as progress:
             pruned = images.prune([image.id for image in found], progress)
     if as_json:
-        print_json(to_json(pruned))
+        print_json(pruned)
     else:
         out.print(f"{pruned.images} images and {pruned.texts} prompts removed.")
 
@@ -125,7 +125,7 @@ class _Display:
         if not (report.new or report.changed or report.moved or report.failed or report.missing or embedded):
             return
         if self._as_json:
-            print_json(to_json(report), indent=None)
+            print_json(report, indent=None)
             out.file.flush()
             return
         files = report.summary() if report.new or report.changed or report.moved or report.failed else ""

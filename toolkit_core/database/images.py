@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from ..errors import ImageNotFound
 from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS, SPACES
 from . import vectors
@@ -196,11 +198,26 @@ def mark_unopened(connection: Connection, path: str, error: str) -> bool:
     return cursor.rowcount == 1
 
 
-def get(connection: Connection, id: int) -> ImageRecord | None:
-    """One image, or None."""
+def get(connection: Connection, id: int) -> ImageRecord:
+    """One image. Raises ImageNotFound."""
     with connection.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(GET_IMAGE, [id]).fetchone()
-    return None if row is None else record(row)
+    if row is None:
+        raise _not_found(id)
+    return record(row)
+
+
+def embeddings(connection: Connection, id: int) -> dict[str, vectors.Vectors]:
+    """An image's by name, each float32 of shape (width,); those it lacks are left out. Raises ImageNotFound."""
+    row = connection.execute(GET_EMBEDDINGS, [id], binary=True).fetchone()
+    if row is None:
+        raise _not_found(id)
+    found = zip(EMBEDDINGS, row, strict=True)
+    return {name: half.to_numpy().astype(np.float32) for name, half in found if half is not None}
+
+
+def _not_found(id: int) -> ImageNotFound:
+    return ImageNotFound(f"The library has no image with id {id}.")
 
 
 def record(row: Mapping[str, Any]) -> ImageRecord:
@@ -355,3 +372,7 @@ RECORD_COLUMNS = sql.SQL(", ").join(
 """Of the view `image`; each embedding's name says whether it is there."""
 
 GET_IMAGE = sql.SQL("SELECT {} FROM image WHERE id = %s").format(RECORD_COLUMNS)
+
+GET_EMBEDDINGS = sql.SQL("SELECT {} FROM image WHERE id = %s").format(
+    sql.SQL(", ").join(sql.Identifier(embedding.view_column) for embedding in EMBEDDINGS.values())
+)

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from ..errors import EncoderError
 from ..records import EncoderRecord
-from ..spaces import EMBEDDINGS, Space
+from ..spaces import Space
 from .database import Connection
 from .stored_text import disk_path
 
@@ -125,15 +125,6 @@ def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
         "DELETE FROM {next} WHERE {owner} = ANY(%s)",
     ):
         connection.execute(sql.SQL(statement).format(**names(space)), [list(owners)])
-
-
-def read(connection: Connection, image_id: int, names: Sequence[str]) -> dict[str, Vectors]:
-    """The stored embeddings of an image by name, each float32 of shape (width,); those it lacks are left out."""
-    columns = sql.SQL(", ").join(sql.Identifier(EMBEDDINGS[name].view_column) for name in names)
-    statement = sql.SQL("SELECT {} FROM image WHERE id = %s").format(columns)
-    row = connection.execute(statement, [image_id], binary=True).fetchone() if names else ()
-    found = zip(names, row or (), strict=False)
-    return {name: half.to_numpy().astype(np.float32) for name, half in found if half is not None}
 
 
 def read_of(connection: Connection, space: Space, owners: Sequence[int]) -> dict[int, Vectors]:

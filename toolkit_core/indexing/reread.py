@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..database import Database, raw_metadata, rereading, revision
 from ..database.rereading import Reread, StoredFile
 from ..metadata import READER_VERSION, read_parameters, read_texts
-from ..records import FailedFile, MetadataText, Progress
+from ..records import FailedFile, IndexReport, MetadataText, Progress, RereadReport
 from .read import read_bytes
 from .scan import FoundFile, find_file
 from .sidecars import FolderSidecars, read_sidecars
@@ -35,25 +36,42 @@ class Rereader:
     def __init__(
         self,
         database: Database,
+        embed: Callable[[], IndexReport],
         progress: Callable[[Progress], None] | None = None,
         *,
         everything: bool = False,
         node_types: NodeTypes | None = None,
     ) -> None:
-        """everything: also what this reader has read before. node_types: see `read_parameters`."""
+        """embed: fills what is pending. everything: also what this reader has read before. node_types: see
+        `read_parameters`.
+        """
         self._database = database
+        self._embed = embed
         self._progress = progress or (lambda _: None)
         self._everything = everything
         self._node_types = node_types
         self._folders: dict[str, FolderSidecars] = {}
-        self.from_kept = self.from_files = self.changed = self.current = 0
-        self.unread: list[FailedFile] = []
+        self._from_kept = self._from_files = self._changed = self._current = 0
+        self._unread: list[FailedFile] = []
 
-    def run(self) -> None:
-        """Read all rows, or those of an older reader. Raises DatabaseError."""
+    def run(self) -> RereadReport:
+        """Read all rows, or those of an older reader, and embed what is new. Raises DatabaseError."""
+        started = time.monotonic()
+        self._read_all()
+        return RereadReport(
+            from_kept=self._from_kept,
+            from_files=self._from_files,
+            changed=self._changed,
+            current=self._current,
+            unread=tuple(self._unread),
+            embedding=self._embed(),
+            seconds=time.monotonic() - started,
+        )
+
+    def _read_all(self) -> None:
         with self._database.transaction() as connection:
             total = rereading.count(connection, READER_VERSION, everything=self._everything)
-            self.current = rereading.count(connection, READER_VERSION, everything=True) - total
+            self._current = rereading.count(connection, READER_VERSION, everything=True) - total
         done = last = 0
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="reread") as readers:
             while True:
@@ -64,29 +82,29 @@ class Rereader:
                     kept = raw_metadata.read(connection, {f.metadata_id for f in files if f.metadata_id is not None})
                 if not files:
                     return
-                self._write(self._from_kept(files, kept) + self._from_files(readers, files))
+                self._write(self._read_kept(files, kept) + self._read_files(readers, files))
                 last = files[-1].id
                 done += len(files)
                 self._progress(Progress("reread", done, max(total, done)))
 
-    def _from_kept(self, files: Sequence[StoredFile], kept: dict[int, Texts]) -> list[Reread]:
+    def _read_kept(self, files: Sequence[StoredFile], kept: dict[int, Texts]) -> list[Reread]:
         read = {id: read_parameters(texts, self._node_types).parameters for id, texts in kept.items()}
         reread = [Reread(f, read[f.metadata_id], f.metadata_id) for f in files if f.metadata_id is not None]
-        self.from_kept += len(reread)
+        self._from_kept += len(reread)
         return reread
 
-    def _from_files(self, readers: ThreadPoolExecutor, files: Sequence[StoredFile]) -> list[Reread]:
+    def _read_files(self, readers: ThreadPoolExecutor, files: Sequence[StoredFile]) -> list[Reread]:
         """The rows whose metadata is not kept, from their files; it is kept from now on."""
         found: list[tuple[StoredFile, Texts]] = []
         lacking = [(file, find_file(file.path, self._folders)) for file in files if file.metadata_id is None]
         for (file, _), texts in zip(lacking, ahead(readers, _texts_of, lacking, FILES_AHEAD), strict=True):
             if isinstance(texts, FailedFile):
-                self.unread.append(texts)
+                self._unread.append(texts)
             else:
                 found.append((file, texts))
         if not found:
             return []
-        self.from_files += len(found)
+        self._from_files += len(found)
         with self._database.transaction() as connection:
             ids = raw_metadata.write(connection, [texts for _, texts in found])
         return [
@@ -101,7 +119,7 @@ class Rereader:
             changed = rereading.write(connection, reread, READER_VERSION)
             if changed:
                 revision.bump(connection)
-        self.changed += changed
+        self._changed += changed
 
 
 def _texts_of(stored: tuple[StoredFile, FoundFile | FailedFile]) -> Texts | FailedFile:

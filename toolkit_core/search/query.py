@@ -18,7 +18,7 @@ from ..database import Connection, Database, filters, images, listing, vectors
 from ..database.filters import Condition
 from ..database.similarity import Bounds, QueryVector
 from ..encoders.pixels import clip_pixels, decode
-from ..errors import ImageNotFound, SearchError
+from ..errors import SearchError
 from ..records import SearchHit, SearchResults
 from ..space_encoders import SpaceEncoders
 from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES, Embedding
@@ -141,9 +141,7 @@ def _parts(database: Database, encoders: SpaceEncoders, query: Query) -> dict[st
 
 def _stored_vectors(database: Database, image_id: int) -> dict[str, Vector]:
     with database.transaction() as connection:
-        if images.get(connection, image_id) is None:
-            raise ImageNotFound(f"The library has no image with id {image_id}.")
-        return vectors.read(connection, image_id, list(EMBEDDINGS))
+        return images.embeddings(connection, image_id)
 
 
 def _weights(query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vector]) -> dict[str, float]:
