@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from toolkit_core.database import images, reembedding
+from toolkit_core.indexing.gone import note_gone
 from toolkit_core.library import Library
 from toolkit_core.records import Pruned
 from toolkit_core.spaces import EMBEDDINGS, SPACES
@@ -159,6 +162,82 @@ def test_reading_without_embedding_and_embedding_later_is_the_same(
             for space, vector in other.embeddings(id).items():
                 assert np.allclose(library.embeddings(mine.id)[space], vector, rtol=2e-3, atol=2e-3)
     assert library.status().pending == dict.fromkeys(library.status().pending, 0), "what is damaged is not tried again"
+
+
+@pytest.fixture(params=["loop", "permission"])
+def closed(request: pytest.FixtureRequest) -> Callable[[Path], AbstractContextManager[None]]:
+    """Closes a folder for a while: by its permissions, and by a link to itself in its place, which stops root, too."""
+    if sys.platform == "win32":
+        pytest.skip("Windows closes folders in another way")
+
+    @contextmanager
+    def refused(folder: Path) -> Iterator[None]:
+        folder.chmod(0)
+        with suppress(PermissionError):
+            list(folder.iterdir())
+            pytest.skip("root may enter any folder")
+        yield
+        folder.chmod(0o700)
+
+    @contextmanager
+    def replaced(folder: Path) -> Iterator[None]:
+        folder.rename(folder.parent.parent / "away")
+        folder.symlink_to(folder)
+        yield
+        folder.unlink()
+        (folder.parent.parent / "away").rename(folder)
+
+    return refused if request.param == "permission" else replaced
+
+
+Closed = Callable[[Path], AbstractContextManager[None]]
+
+
+def test_what_lies_in_a_folder_that_cannot_be_entered_is_not_missing(
+    library: Library, two: Path, make_picture: MakePicture, closed: Closed
+) -> None:
+    deep = make_picture("deep/c.png", "a crow")
+    library.index([two])
+    with closed(deep.parent):
+        report = library.index([two])
+        assert (report.missing, report.unchanged) == (0, 2)
+        assert [Path(file.path).name for file in report.failed] == ["deep"]
+        assert [file.path for file in library.index([deep]).failed] == [str(deep)]
+        assert note_gone(library.database, [str(deep)]) == 0
+        assert (missing(library), found(library)) == ([], {"a.png", "b.png", "c.png"})
+    shutil.rmtree(deep.parent)
+    assert note_gone(library.database, [str(deep)]) == 1
+    assert missing(library) == ["c.png"]
+
+
+def test_missing_image_stays_so_while_its_folder_cannot_be_entered(
+    library: Library, two: Path, make_picture: MakePicture, closed: Closed
+) -> None:
+    deep = make_picture("deep/c.png", "a crow")
+    library.index([two])
+    whole = deep.read_bytes()
+    deep.unlink()
+    library.index([two])
+    with closed(deep.parent):
+        library.index([two])
+        assert library.prune([image.id for image in library.missing()]) == Pruned()
+        assert missing(library) == ["c.png"]
+        (two / "copy.png").write_bytes(whole)
+        report = library.index([two / "copy.png"])
+        assert (report.moved, report.new) == (0, 1), "the file may be back, and this one a copy of it"
+    assert library.prune([image.id for image in library.missing()]).images == 1
+
+
+def test_failure_in_a_folder_that_cannot_be_entered_stays_one(
+    library: Library, two: Path, make_picture: MakePicture, closed: Closed
+) -> None:
+    broken = make_picture("deep/c.png", "a crow")
+    broken.write_bytes(broken.read_bytes()[:200])
+    library.index([two])
+    failed = library.failures()
+    with closed(broken.parent):
+        assert [file.path for file in library.retry().failed] == [str(broken)]
+        assert library.failures() == failed
 
 
 def test_prune_removes_rows_vectors_and_texts_that_no_image_has(library: Library, two: Path) -> None:

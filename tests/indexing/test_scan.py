@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from toolkit_core.errors import PathNotFound
-from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, resolve, scan
+from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, presence, resolve, scan
 from toolkit_core.records import FailedFile
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names or links")
@@ -38,6 +38,24 @@ def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
 def test_folder_that_is_missing_is_named_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(PathNotFound, match=r"no folder or file .*absent"):
         resolve([tmp_path, tmp_path / "absent"])
+
+
+@posix_only
+def test_path_that_the_system_refuses_is_a_failure_and_not_called_missing(tmp_path: Path) -> None:
+    refused = tmp_path / ("x" * 300) / "1.png"
+    (failed,) = scan(resolve([refused]))
+    assert isinstance(failed, FailedFile)
+    assert (failed.path, "too long" in failed.error) == (str(refused), True)
+
+
+@posix_only
+def test_only_what_the_system_says_is_not_there_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert {presence(tmp_path / name) for name in ("1.png", "broken.png", "loop", ".")} == {"there"}
+    assert {presence(tmp_path / name) for name in ("2.png", "folder/2.png", "1.png/2.png")} == {"gone"}
+    assert {presence(tmp_path / name) for name in ("x" * 300, "loop/1.png", "\ud800.png")} == {"unknown"}
 
 
 def test_empty_folder_holds_nothing(tmp_path: Path) -> None:

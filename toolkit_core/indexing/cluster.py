@@ -30,7 +30,7 @@ from .embedder import PICTURES_A_BATCH, Embedder, Waiting, unclaimed, with_pixel
 from .gone import note_undecodable
 from .indexer import Indexer, ProgressCallback
 from .read import ReadFile, read_file, read_pixels
-from .scan import FoundFile
+from .scan import FoundFile, presence
 from .stages import BATCHES_AHEAD, ahead, batches
 from .steps import Job, Steps, Tally
 
@@ -297,7 +297,7 @@ class _Encoding:
         if isinstance(read.work, Waiting):
             return read.work
         # Whether another file is gone, or only not to be seen from here, would not be known either.
-        return steps.matched([item if os.path.lexists(item.path) else _unseen(item.path) for item in read.work])
+        return steps.matched([item if presence(item.path) == "there" else _unseen(item.path) for item in read.work])
 
 
 def _read(column: Column, definitions: NodeDefinitions | None) -> Column:
@@ -314,11 +314,11 @@ def _read(column: Column, definitions: NodeDefinitions | None) -> Column:
 def _read_batch(readers: ThreadPoolExecutor, found: _Found, node_types: Any) -> _Read:
     if not isinstance(found.work, Waiting):
         read = list(readers.map(partial(read_file, node_types=node_types), found.work))
-        return _Read([item if os.path.lexists(item.path) else _unseen(item.path) for item in read])
+        return _Read([item if presence(item.path) == "there" else _unseen(item.path) for item in read])
     if found.work.space.of == "text":
         return _Read(found.work)
     waiting, lost = with_pixels(readers, found.work, read_pixels)
-    undecodable = {owner: path for owner, path in lost.items() if os.path.lexists(path)}
+    undecodable = {owner: path for owner, path in lost.items() if presence(path) == "there"}
     return _Read(waiting, undecodable, [_unseen(path) for owner, path in lost.items() if owner not in undecodable])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 
 from ..database import Connection, images
 from ..database.images import ImageRow, KnownFile
+from .scan import presence
 
 # Rows with the content of a new file, and not known to be missing, whose files are looked for: thousands of files may
 # be the same black picture.
@@ -36,7 +36,7 @@ def continued_rows(
             break
         found = with_content(connection, {row.content_hash for row in new}, taken, limit)
         gone = {
-            content_hash: [file for file in reversed(files) if not os.path.lexists(file.path)]
+            content_hash: [file for file in reversed(files) if presence(file.path) == "gone"]
             for content_hash, files in found.items()
         }
         for row in new:

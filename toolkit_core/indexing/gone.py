@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ..database import Database, images, missing, revision
 from ..encoders.pixels import decode
 from ..errors import ImageError
 from ..records import Progress, Pruned
+from .scan import presence
 from .stages import batches
 
 PATHS_A_BATCH = 10_000
@@ -19,14 +19,16 @@ IMAGES_A_BATCH = 1_000
 def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str]) -> set[str]:
     """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns the paths that are gone.
 
+    Where it is not known whether a file is gone, its row stays as it is.
     roots: real paths. unseen: the paths of the rows below them that the walk did not come by.
     """
     if not roots:
         return set()
-    gone = {path for path in unseen if not os.path.lexists(path)}
+    found = {path: presence(path) for path in unseen}
+    gone = {path for path, state in found.items() if state == "gone"}
     with database.transaction() as connection:
         marked = missing.below(connection, roots)
-    back = [image.id for image in marked if image.path not in gone]
+    back = [image.id for image in marked if found.get(image.path, "there") == "there"]
     _mark(database, gone - {image.path for image in marked}, back)
     return gone
 
@@ -45,7 +47,7 @@ def note_gone(database: Database, paths: Iterable[str]) -> int:
     marked = 0
     for batch in batches(paths, PATHS_A_BATCH):
         with database.transaction() as connection:
-            now = missing.mark_below(connection, [path for path in batch if not os.path.lexists(path)])
+            now = missing.mark_below(connection, [path for path in batch if presence(path) == "gone"])
             if now:
                 revision.bump(connection)
             marked += now
@@ -69,16 +71,16 @@ def note_undecodable(database: Database, pictures: Mapping[int, str]) -> None:
 
 
 def prune(database: Database, ids: Sequence[int], progress: Callable[[Progress], None]) -> Pruned:
-    """Delete images whose files are missing. Those whose files are back are unmarked instead."""
+    """Delete images whose files are gone. Those whose files are back are unmarked instead."""
     total = Pruned()
     for done, batch in enumerate(batches(ids, IMAGES_A_BATCH)):
         progress(Progress("prune", done * IMAGES_A_BATCH, len(ids)))
         with database.transaction() as connection:
             paths = missing.paths(connection, batch)
-        back = [id for id, path in paths.items() if os.path.lexists(path)]
-        _mark(database, [], back)
+        found = {id: presence(path) for id, path in paths.items()}
+        _mark(database, [], [id for id, state in found.items() if state == "there"])
         with database.transaction() as connection:
-            pruned = missing.delete(connection, [id for id in paths if id not in set(back)])
+            pruned = missing.delete(connection, [id for id, state in found.items() if state == "gone"])
             if pruned.images:
                 revision.bump(connection)
         total = Pruned(total.images + pruned.images, total.texts + pruned.texts)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..errors import PathNotFound
 from ..records import FailedFile
@@ -41,7 +41,7 @@ def resolve(paths: Sequence[Path | str]) -> list[str]:
     resolved: dict[Path, None] = {}
     for path in paths:
         real = real_path(path)
-        if not real.exists():
+        if not os.path.exists(real) and presence(real) != "unknown":  # noqa: PTH110 - see `presence`
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
         resolved[real] = None
     return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
@@ -51,7 +51,23 @@ def real_path(path: Path | str) -> Path:
     """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it."""
     given = Path(path).expanduser()
     real = Path(os.path.realpath(given))
-    return real if real.is_dir() or not given.name else Path(os.path.realpath(given.parent)) / given.name
+    is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
+    return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name
+
+
+def presence(path: Path | str) -> Literal["there", "gone", "unknown"]:
+    """Whether there is anything at a path, be it a broken link.
+
+    Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
+    or on a drive that fails.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "gone"
+    except (OSError, ValueError):  # ValueError: a name that another system gave, and this one cannot have
+        return "unknown"
+    return "there"
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:

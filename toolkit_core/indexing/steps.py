@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from ..spaces import SPACES
 from .continued import continued_rows
 from .embedder import Embedder, Waiting
 from .read import ReadFile
-from .scan import FoundFile, find_file
+from .scan import FoundFile, find_file, presence
 
 PICTURES = SPACES["clip_h"]
 
@@ -109,7 +108,8 @@ class Steps:
                 for path, (row, before) in batch.continued.items()
                 if images.continue_row(connection, before, path, row.modified_at)
             }
-            unopened = [item for item in batch.unopened if os.path.lexists(item.path)]  # the others are gone by now
+            # The others are gone by now, or nobody knows.
+            unopened = [item for item in batch.unopened if presence(item.path) == "there"]
             news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
             ids = images.write(
                 connection,

@@ -27,7 +27,7 @@ from ..records import IndexReport, Progress
 from .catch_up import catch_up
 from .gone import note_gone
 from .listen import Heard, Listener
-from .scan import SUFFIXES, FoundFile, real_path, scan
+from .scan import SUFFIXES, FoundFile, presence, real_path, scan
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class Follower:
 
     def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
         """Note what was heard of one path."""
-        is_there = os.path.lexists(path)
+        is_there = presence(path) == "there"
         if is_there:
             self._gone.discard(path)
             if came and os.path.isdir(path):  # noqa: PTH112

@@ -192,8 +192,10 @@ class Filling(OpenedLibrary):
 
         folders: see `failures`. See `index` for the rest.
         """
-        there = [image.path for image in self.failures(folders) if os.path.lexists(image.path)]
-        return self.index(there, progress, reindex=True)
+        from ..indexing.scan import presence
+
+        failed = [image.path for image in self.failures(folders) if presence(image.path) != "gone"]
+        return self.index(failed, progress, reindex=True)
 
     def missing(
         self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
