@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LARGEST_EF_SEARCH = 1000
 # Rows that HNSW has to hold beside the nearest k to find 99% of them: HELD_BESIDE * k ** BY_DEPTH at 100,000 rows, more
 # in a larger table, and never fewer than for FEWEST_WANTED. Measured by benchmarks/search.
-HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.6, 0.55, 0.85, 20
+HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.2, 0.55, 0.85, 20
 # Rows that a binary quantised index names for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
 # Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
