@@ -68,6 +68,8 @@ class Steps:
         self._reindex = reindex
         # Rows that a batch which is not written yet goes on.
         self._taken: set[int] = set()
+        # See `continued_rows`.
+        self._behind: dict[bytes, str] = {}
 
     def matched(self, batch: Sequence[ReadFile | FailedFile]) -> MatchedFiles:
         """A batch beside what the library has of it."""
@@ -78,7 +80,7 @@ class Steps:
             rows = [item.row for item in read if not (self._reindex and item.path in known)]
             # As they are before the rows are looked up: a row that is written by then is not gone any more.
             taken = frozenset(self._taken)
-            continued = continued_rows(connection, rows, known, taken)
+            continued = continued_rows(connection, rows, known, taken, self._behind)
         self._taken.update(before.id for _, before in continued.values())
         # The file is as it was, and what lies beside it is not.
         redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
