@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit_core.database import images
+from toolkit_core.database import Connection, images
 from toolkit_core.indexing import continued, steps
 from toolkit_core.indexing.compare import compared
 from toolkit_core.library import Library
@@ -152,6 +152,43 @@ def test_files_that_are_all_the_same_are_matched_a_few_at_a_time(
     assert (report.moved, report.new, report.missing) == (IDENTICAL, 0, 0)
     assert most <= continued.OTHERS_LOOKED_AT
     assert {Path(path).name: id for id, path in rows(library, "SELECT id, path FROM image_file")} == ids
+
+
+def test_moved_files_are_looked_for_once_each(
+    library: Library, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of them are all the same, and somebody's transaction still sees where they were."""
+    read = 0
+
+    def entries(connection: Connection) -> int:
+        indexes = "SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index WHERE indrelid = %s::regclass"
+        row = connection.execute(indexes, ["image_file"]).fetchone()
+        assert row is not None
+        return row[0]
+
+    def counting(connection: Connection, *arguments: Any) -> Any:
+        nonlocal read
+        before = entries(connection)
+        found = lookup(connection, *arguments)
+        read += entries(connection) - before
+        return found
+
+    lookup = images.missing_with_content
+    for name in ("same", "different"):
+        (pictures / name).mkdir(parents=True)
+        for n in range(IDENTICAL):
+            (pictures / name / f"{n:06}.png").write_bytes(tiny_png(n + 1 if name == "different" else 0))
+    library.index([pictures], embed=False)
+    with library.database.autocommit() as connection:
+        connection.execute("ANALYZE image_file")
+    monkeypatch.setattr(images, "missing_with_content", counting)
+    pictures.rename(pictures.with_name("moved"))
+    with library.database.transaction() as seeing:
+        seeing.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        seeing.execute("SELECT count(*) FROM image_file")
+        report = library.index([pictures.parent], embed=False)
+    assert (report.moved, report.new, report.missing) == (2 * IDENTICAL, 0, 0)
+    assert read < 3 * report.moved
 
 
 def test_moved_files_are_not_missing_and_those_beside_them_are(library: Library, make_picture: MakePicture) -> None:

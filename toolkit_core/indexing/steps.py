@@ -68,6 +68,7 @@ class Steps:
         self._reindex = reindex
         # Rows that a batch which is not written yet goes on.
         self._taken: set[int] = set()
+        # See `continued_rows`.
         self._behind: dict[bytes, str] = {}
 
     def matched(self, batch: Sequence[ReadFile | FailedFile]) -> MatchedFiles:
