@@ -13,7 +13,7 @@ from ..spaces import PAIRED, SPACES, IndexKind, Space
 from . import revision, segments
 from .database import Connection, Database
 from .index_build import ProgressCallback, watched
-from .segments import ROWS_WORTH_AN_INDEX
+from .segments import ROWS_WORTH_AN_INDEX, SKETCHES_OF_OPEN
 from .vectors import Vectors, halves, names
 
 
@@ -88,6 +88,6 @@ def _refill(connection: Connection, space: Space) -> None:
         "LOCK TABLE {open}, {sketch}, {sealed}",  # in the order in which writers take them
         "TRUNCATE {whole}, {sketch}",
         "INSERT INTO {open} SELECT {owner}, embedding FROM {next}",
-        "INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM {open}",
+        SKETCHES_OF_OPEN,
     ):
         connection.execute(sql.SQL(statement).format(**names(space)))

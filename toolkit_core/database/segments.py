@@ -217,7 +217,7 @@ def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, pr
 def replace(connection: Connection, space: Space, kind: IndexKind, rows: int, *, own_server: bool) -> None:
     """Put the vectors of a space's `next` table, with an index, in the place of all that it has. In one transaction."""
     _next_sealed(connection, space, kind, rows, own_server, "next")
-    _run(connection, space, _LOCKED, *_EMPTY_OPEN, *_EXCHANGED, "TRUNCATE {sketch}")
+    _run(connection, space, _LOCKED, *_EMPTY_OPEN, *_EXCHANGED)
 
 
 def _next_sealed(
@@ -257,9 +257,7 @@ def _exchange(connection: Connection, space: Space) -> None:
         " WHERE n.embedding IS DISTINCT FROM o.embedding",
         "DELETE FROM next_sealed n USING next_open o WHERE o.{owner} = n.{owner}",
         *_EXCHANGED,
-        # Made anew: deleting the sealed rows' would leave their space behind.
-        "TRUNCATE {sketch}",
-        "INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM {open}",
+        SKETCHES_OF_OPEN,
     )
 
 
@@ -286,6 +284,12 @@ _EXCHANGED: tuple[LiteralString, ...] = (
     "ALTER INDEX next_open_pkey RENAME TO {open_key}",
     "ALTER TABLE {whole} ATTACH PARTITION {sealed} FOR VALUES IN (true)",
     "ALTER TABLE {whole} ATTACH PARTITION {open} FOR VALUES IN (false)",
+    # Deleting the sealed rows' sketches would leave their space behind.
+    "TRUNCATE {sketch}",
+)
+# Fills an empty table of sketches.
+SKETCHES_OF_OPEN: LiteralString = (
+    "INSERT INTO {sketch} SELECT {owner}, binary_quantize(embedding)::bit({width}) FROM {open}"
 )
 
 
