@@ -28,6 +28,7 @@ from rich.table import Table
 
 from toolkit_core.encoders.base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from toolkit_core.encoders.pixels import clip_pixels, decode, open_rgb
+from toolkit_core.indexing.stages import READERS
 from toolkit_core.library import Library
 from toolkit_core.spaces import SPACES
 
@@ -91,8 +92,7 @@ def end_to_end(home: Path, folder: Path, suffix: str, count: int) -> None:
     for path in paths:  # once, so that all are in the system's cache
         path.read_bytes()
     loop = rate(count, lambda: consume(clip_pixels(open_rgb(path.read_bytes())) for path in paths))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        bare = rate(count, lambda: consume(threads.map(lambda path: decode(path.read_bytes()), paths)))
+    a_thread_a_core, bare = (decoding_rate(paths, threads) for threads in (os.cpu_count() or 1, READERS))
     with Library.open(home, library=f"whole_{suffix[1:]}") as library:
         # A first picture, so that what is made once (the encoders' records) is made.
         library.index([paths[0]], encoders=free_encoders())
@@ -106,10 +106,16 @@ def end_to_end(home: Path, folder: Path, suffix: str, count: int) -> None:
         ("", "images/s", "of decoding"),
         [
             ("a loop of Pillow's", f"{loop:.1f}", f"{loop / bare:.2f}"),
-            ("decoding alone, a thread a core", f"{bare:.1f}", "1.00"),
+            ("decoding alone, a thread a core", f"{a_thread_a_core:.1f}", f"{a_thread_a_core / bare:.2f}"),
+            (f"decoding alone, {READERS} threads like `index`", f"{bare:.1f}", "1.00"),
             (f"index ({stages})", f"{whole:.1f}", f"{whole / bare:.2f}"),
         ],
     )
+
+
+def decoding_rate(paths: Sequence[Path], threads: int) -> float:
+    with ThreadPoolExecutor(threads) as pool:
+        return rate(len(paths), lambda: consume(pool.map(lambda path: decode(path.read_bytes()), paths)))
 
 
 def with_weights(home: Path, folder: Path, weights: Path) -> None:

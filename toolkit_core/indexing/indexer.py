@@ -6,7 +6,6 @@ ahead of the next. Prompts are embedded in between, whenever enough new ones are
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import read_file, read_pixels
 from .scan import FoundFile, resolve
-from .stages import BATCHES_AHEAD, FILES_AHEAD, StageClock, ahead, batches
+from .stages import BATCHES_AHEAD, FILES_AHEAD, READERS, StageClock, ahead, batches
 from .steps import Job, MatchedFiles, Steps, Tally
 
 if TYPE_CHECKING:
@@ -89,10 +88,9 @@ class Indexer:
         resolved = resolve(paths)
         waiting = self._clock.timed("scan", self._changed_files)(resolved)
         with ExitStack() as stack:
-            self._reader_count = os.cpu_count() or 1
             self._readers, self._matcher, self._encoder = (
                 stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
-                for name, count in (("read", self._reader_count), ("match", 1), ("encode", self._devices))
+                for name, count in (("read", READERS), ("match", 1), ("encode", self._devices))
             )
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
@@ -175,7 +173,7 @@ class Indexer:
 
     def _read(self, changed: Sequence[FoundFile]) -> None:
         reading = partial(read_file, node_types=self._node_types(), decoded=self._embed)
-        read = self._clock.timed("read", reading, self._reader_count)
+        read = self._clock.timed("read", reading, READERS)
         match = self._clock.timed("match", self._steps.matched)
         encode = self._clock.timed("encode", self._steps.encoded, self._devices)
         write = self._clock.timed("write", self._steps.write)
@@ -246,7 +244,7 @@ class Indexer:
 
     def _decoded(self, waiting: Waiting) -> Waiting:
         """With pixels in place of paths; without files that are gone or damaged by now."""
-        read = self._clock.timed("read", read_pixels, self._reader_count)
+        read = self._clock.timed("read", read_pixels, READERS)
         there, lost = with_pixels(self._readers, waiting, read)
         note_undecodable(self._database, lost)
         return there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +13,7 @@ from ..encoders.identity import compare_probes
 from ..records import Progress
 from ..spaces import IndexKind, Space
 from .embedder import batch_size, decoded, encoded
-from .stages import BATCHES_AHEAD, ahead
+from .stages import BATCHES_AHEAD, READERS, ahead
 
 _Batch: TypeAlias = "tuple[list[int], list[Any]]"
 
@@ -53,7 +52,7 @@ def _fill(
         total = vectors.count_pending(connection, space, "next")
     made = 0
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as readers,
+        ThreadPoolExecutor(READERS, thread_name_prefix="read") as readers,
         ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder,
         ThreadPoolExecutor(devices, thread_name_prefix="encode") as encoding,
     ):

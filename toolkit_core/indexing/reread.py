@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from ..records import FailedFile, IndexReport, MetadataText, Progress, RereadRep
 from .read import read_bytes
 from .scan import FoundFile, find_file
 from .sidecars import FolderSidecars, read_sidecars
-from .stages import FILES_AHEAD, ahead
+from .stages import FILES_AHEAD, READERS, ahead
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
@@ -73,7 +72,7 @@ class Rereader:
             total = rereading.count(connection, READER_VERSION, everything=self._everything)
             self._current = rereading.count(connection, READER_VERSION, everything=True) - total
         done = last = 0
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="reread") as readers:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="reread") as readers:
             while True:
                 with self._database.transaction() as connection:
                     files = rereading.waiting(

