@@ -283,8 +283,8 @@ def _hits(part: QueryVector, rows: Sequence[tuple[Any, ...]]) -> list[SearchHit]
 
 # The rows of a space's two parts that are nearest to a vector: owner and cosine distance.
 _SCANNED: LiteralString = (
-    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {part} v{fulfils}"
-    " ORDER BY (v.embedding <=> {vector}) + 0 LIMIT {depth})"
+    "(SELECT v.{owner} AS owner, (v.embedding <=> {vector}) + 0 AS distance FROM {part} v{fulfils}"
+    " ORDER BY distance LIMIT {depth})"
 )
 _OPEN: LiteralString = _SCANNED.replace("{part}", "{open}")
 # The query's signs are a subquery's, to be made once and not for every row. So is each candidate's distance: a join
