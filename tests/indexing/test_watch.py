@@ -249,6 +249,24 @@ def test_drive_that_vanishes_takes_nothing_with_it(library: Library, folder: Pat
     assert sum(report.new for report in watched.reports) == 4
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows closes folders in another way")
+def test_folder_that_cannot_be_looked_into_stays_as_it_is(
+    library: Library, folder: Path, make_picture: MakePicture, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_picture("closed/a.png", "a fox", "")
+    with watching(library, folder / "closed") as watched:
+        watched.until_equal(path)
+        (folder / "closed").rename(folder / "away")
+        (folder / "closed").symlink_to(folder / "closed")  # a link to itself, which stops root, too
+        watched.until(lambda: "cannot be looked into" in caplog.text)
+        (folder / "closed").unlink()
+        (folder / "away").rename(folder / "closed")
+        new = make_picture("closed/b.png", "a fox", "")
+        watched.until_equal(path, new)
+    assert "is kept, and marked" not in caplog.text
+    assert all(report.missing == 0 for report in watched.reports)
+
+
 def test_folder_that_comes_later_is_followed(library: Library, folder: Path, make_picture: MakePicture) -> None:
     with watching(library, folder / "later") as watched:
         path = make_picture("later/a.png", "a fox", "")

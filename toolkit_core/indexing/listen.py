@@ -26,7 +26,7 @@ class Heard:
     """News of one folder.
 
     paths: of what came, changed or went in it, folders too. added: those of them that came.
-    walk: there may be more news than these. gone: the folder itself is not there any more.
+    walk: there may be more news than these. gone: the folder itself cannot be had any more.
     """
 
     folder: str

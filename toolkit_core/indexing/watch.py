@@ -167,10 +167,7 @@ class Follower:
         while self._heard:
             heard = self._heard.popleft()
             if heard.gone:
-                logger.warning("%s is not there. What the library has of it is kept, and marked.", heard.folder)
-                self._present.discard(heard.folder)
-                self._unwalked.discard(heard.folder)
-                self._gone.add(heard.folder)
+                self._lose(heard.folder)
             if heard.walk:
                 if heard.folder not in self._present:
                     logger.info("%s is followed.", heard.folder)
@@ -184,6 +181,16 @@ class Follower:
         if time.monotonic() > self._next_walk:
             self._next_walk = time.monotonic() + self._options.walk_every
             self._unwalked |= self._present
+
+    def _lose(self, folder: str) -> None:
+        """Give up what is due in a folder that is not there, or that nobody may look into."""
+        if presence(folder) == "gone":
+            logger.warning("%s is not there. What the library has of it is kept, and marked.", folder)
+            self._gone.add(folder)
+        else:
+            logger.warning("%s cannot be looked into. What the library has of it stays as it is.", folder)
+        self._present.discard(folder)
+        self._unwalked.discard(folder)
 
     def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
         """Note what was heard of one path."""
