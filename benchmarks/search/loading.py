@@ -6,7 +6,7 @@ import time
 
 from psycopg import sql
 
-from toolkit_core.database.segments import seal
+from toolkit_core.database.segments import HNSW_OPTIONS, seal
 from toolkit_core.database.vectors import names
 from toolkit_core.library import Library
 from toolkit_core.spaces import SPACES
@@ -44,7 +44,9 @@ def _with_defaults(library: Library) -> float:
         connection.execute("SET maintenance_work_mem = '64MB'")
         started = time.perf_counter()
         connection.execute(
-            sql.SQL("CREATE INDEX by_default ON {sealed} USING hnsw (embedding halfvec_cosine_ops)").format(**parts)
+            sql.SQL(
+                "CREATE INDEX by_default ON {sealed} USING hnsw (embedding halfvec_cosine_ops) WITH ({options})"
+            ).format(**parts, options=sql.SQL(HNSW_OPTIONS))
         )
         seconds = time.perf_counter() - started
         connection.execute("DROP INDEX by_default")

@@ -45,12 +45,12 @@ REBUILD_IS_FASTER = 3
 
 # Twice pgvector's own ef_construction: a build takes 1.8 times as long, and a search finds as much with a third of the
 # effort. Measured by benchmarks/search.
-_HNSW = "m=16, ef_construction=128"
+HNSW_OPTIONS = "m=16, ef_construction=128"
 # An IVFFlat index's, where nobody says how many.
 IVFFLAT_LISTS = 100
 _INDEXES: Mapping[IndexKind, str] = {
-    "hnsw": f"hnsw (embedding halfvec_cosine_ops) WITH ({_HNSW})",
-    "hnsw_binary": f"hnsw ((binary_quantize(embedding)::bit({{width}})) bit_hamming_ops) WITH ({_HNSW})",
+    "hnsw": f"hnsw (embedding halfvec_cosine_ops) WITH ({HNSW_OPTIONS})",
+    "hnsw_binary": f"hnsw ((binary_quantize(embedding)::bit({{width}})) bit_hamming_ops) WITH ({HNSW_OPTIONS})",
     "ivfflat": "ivfflat (embedding halfvec_cosine_ops) WITH (lists = {lists})",
 }
 
@@ -99,7 +99,7 @@ def segments(connection: Connection, space: Space) -> Segments:
     if method == "ivfflat":
         return Segments("ivfflat", sealed_pages, open_pages, int(options.removeprefix("lists=") or IVFFLAT_LISTS))
     kind: IndexKind = "hnsw_binary" if operators == "bit_hamming_ops" else "hnsw"
-    return Segments(kind, sealed_pages, open_pages, outdated=options != _HNSW)
+    return Segments(kind, sealed_pages, open_pages, outdated=options != HNSW_OPTIONS)
 
 
 def index_of(connection: Connection, space: Space) -> SpaceIndex:
