@@ -22,6 +22,8 @@ from toolkit_core.spaces import EMBEDDINGS
 from . import synthetic
 from .synthetic import Synthetic
 
+Session = psycopg.Connection[tuple[Any, ...]]
+
 TOP_K = 20
 LARGEST_WITH_PROMPTS = 200_000
 # Each reads some thousand pages of an index; until nearly all are in memory takes so many.
@@ -95,7 +97,7 @@ class Bench:
         warm(library, self.made(rows, self.spaces(rows)))
         return library
 
-    def user(self, schema: str) -> psycopg.Connection[tuple[Any, ...]]:
+    def user(self, schema: str) -> Session:
         """A session of a user's own, beside the library."""
         connection = psycopg.connect(self._keeper.database.connection_string(), autocommit=True)
         connection.execute(f"SET search_path TO {schema}, diffusion_toolkit, public".encode())

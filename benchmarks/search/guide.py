@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 from pgvector import Vector
 
 from toolkit_core.spaces import EMBEDDINGS
 
-from .bench import TOP_K, Bench, Measured
-
-Session = psycopg.Connection[tuple[Any, ...]]
+from .bench import TOP_K, Bench, Measured, Session
 
 TABLE = """
 CREATE TABLE image (

@@ -13,10 +13,14 @@ LARGEST_EF_SEARCH = 1000
 # Rows that HNSW has to hold beside the nearest k to find 99% of them: HELD_BESIDE * k ** BY_DEPTH at 100,000 rows, more
 # in a larger table, and never fewer than for FEWEST_WANTED. Measured by benchmarks/search.
 HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.2, 0.55, 0.85, 20
+# Under a condition that a share of the rows fulfils, so many times that share of k more, and k at least: so that 99% are
+# found where none of the query's own kind fulfils it. Measured likewise.
+BESIDE_BY_SHARE = 10
 # Rows that a binary quantised index names for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
-# Shares of an IVFFlat index's lists that are looked at, which finds 98% of the nearest at 100,000 and 1,000,000 rows.
-PROBED_SHARE = 1 / 25
+# Of an IVFFlat index's lists so many are looked at, lists ** PROBED: that finds 98% of the nearest at 100,000 and at
+# 1,000,000 rows.
+PROBED = 0.72
 
 _present: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
 
@@ -27,7 +31,7 @@ def set_effort(connection: Connection, segments: Segments, depth: float, *, roug
     roughly: enough for `depth` rows, though not quite the nearest.
     """
     if segments.index == "ivfflat":
-        set_option(connection, "ivfflat.probes", max(round(segments.lists * PROBED_SHARE), 1))
+        set_option(connection, "ivfflat.probes", round(segments.lists**PROBED))
     elif segments.index == "hnsw_binary":
         set_ef_search(connection, max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED))
     elif roughly:

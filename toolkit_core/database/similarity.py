@@ -17,7 +17,7 @@ from ..records import SearchHit
 from ..spaces import SPACES, Embedding, IndexKind
 from .database import Connection
 from .filters import Condition
-from .index_effort import FEWEST_SKETCHED, SKETCHED_FOR_ONE, set_effort
+from .index_effort import BESIDE_BY_SHARE, FEWEST_SKETCHED, SKETCHED_FOR_ONE, set_effort
 from .missing import IS_FOUND
 from .segments import Segments
 from .stored_text import disk_path
@@ -76,8 +76,9 @@ def nearest(
     share: of the images, about how many fulfil the condition. An index may end early, so fewer than `depth` do not say
     that there are no more.
     """
-    # The nearest may fulfil the condition more seldom than others do.
-    beside = 0 if condition is None else depth
+    # The nearest may fulfil the condition more seldom than others do: the larger its share, the further they may fall
+    # short of it.
+    beside = 0 if condition is None else depth * max(BESIDE_BY_SHARE * share, 1)
     set_effort(connection, segments, depth / max(share, 1e-6) + beside)
     return _hits(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS))
 
