@@ -13,9 +13,9 @@ LARGEST_EF_SEARCH = 1000
 # Rows that HNSW has to hold beside the nearest k to find 99% of them: HELD_BESIDE * k ** BY_DEPTH at 100,000 rows, more
 # in a larger table, and never fewer than for FEWEST_WANTED. Measured by benchmarks/search.
 HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.2, 0.55, 0.85, 20
-# Under a condition that a share of the rows fulfils, so many times that share of k more, and k at least: so that 99% are
-# found where none of the query's own kind fulfils it. Measured likewise.
-BESIDE_BY_SHARE = 10
+# Rows held beside those under a condition: for each of the k one, and BESIDE_BY_SHARE times the share that fulfils it.
+# That finds 99% where few of those near the query do. Measured likewise.
+BESIDE_BY_SHARE = 9
 # Rows that a binary quantised index names for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
 # Of an IVFFlat index's lists so many are looked at, lists ** PROBED: that finds 98% of the nearest at 100,000 and at
@@ -25,19 +25,21 @@ PROBED = 0.72
 _present: WeakKeyDictionary[Connection, dict[str, str]] = WeakKeyDictionary()
 
 
-def set_effort(connection: Connection, segments: Segments, depth: float, *, roughly: bool = False) -> None:
+def set_effort(
+    connection: Connection, segments: Segments, depth: float, beside: float = 0, *, roughly: bool = False
+) -> None:
     """Let the connection's next statements look far enough to find the nearest `depth` rows in a space's index.
 
-    roughly: enough for `depth` rows, though not quite the nearest.
+    beside: so many rows further. roughly: enough for `depth` rows, though not quite the nearest.
     """
     if segments.index == "ivfflat":
         set_option(connection, "ivfflat.probes", round(segments.lists**PROBED))
     elif segments.index == "hnsw_binary":
-        set_ef_search(connection, max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED))
+        set_ef_search(connection, max((depth + beside) * SKETCHED_FOR_ONE, FEWEST_SKETCHED))
     elif roughly:
         set_ef_search(connection, depth)
     else:
-        set_ef_search(connection, rows_held(segments.rows, depth))
+        set_ef_search(connection, rows_held(segments.rows, depth) + beside)
 
 
 def rows_held(rows: int, depth: float) -> float:

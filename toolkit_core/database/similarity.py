@@ -78,8 +78,8 @@ def nearest(
     """
     # The nearest may fulfil the condition more seldom than others do: the larger its share, the further they may fall
     # short of it.
-    beside = 0 if condition is None else depth * max(BESIDE_BY_SHARE * share, 1)
-    set_effort(connection, segments, depth / max(share, 1e-6) + beside)
+    beside = 0 if condition is None else depth * (1 + BESIDE_BY_SHARE * share)
+    set_effort(connection, segments, depth / max(share, 1e-6), beside)
     return _hits(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS))
 
 
