@@ -17,6 +17,8 @@ import pytest
 
 NODES = ("DiffusionToolkitIndexer", "DiffusionToolkitSearch", "DiffusionToolkitLoader")
 PACK = Path(__file__).resolve().parents[2]
+# Pictures that take longer to index than it takes to stop it.
+MANY = 1000
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +164,7 @@ def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
     from toolkit_core.library import Library
 
     folder = quick_comfyui.output / "interrupted"
-    for number in range(200):
+    for number in range(MANY):
         save_png(folder / f"{number}.png", 5000 + number, f"prompt {number}", "", (64, 64))
 
     def indexed() -> int:
@@ -181,10 +183,10 @@ def test_interrupted_run_keeps_what_is_done_and_goes_on_later(
         job = quick_comfyui.wait(id)
         assert job.interrupted
         done = indexed()
-        assert 0 < done < 200
+        assert 0 < done < MANY
         again = quick_comfyui.done(graph).texts["DiffusionToolkitIndexer"]
-        assert again.startswith(f"{200 - done} new, 0 changed, 0 moved, {done} unchanged, 0 failed")
-        assert indexed() == 200
+        assert again.startswith(f"{MANY - done} new, 0 changed, 0 moved, {done} unchanged, 0 failed")
+        assert indexed() == MANY
 
 
 def test_comfyui_that_ends_in_mid_run_keeps_what_is_done_and_stops_its_server(
@@ -196,7 +198,7 @@ def test_comfyui_that_ends_in_mid_run_keeps_what_is_done_and_stops_its_server(
     models.mkdir()
     (models / "text_encoders").symlink_to(tiny_weights, target_is_directory=True)
     with start_comfyui(tmp_path / "ending", models) as ending:
-        for number in range(200):
+        for number in range(MANY):
             save_png(ending.output / f"{number}.png", 7000 + number, f"prompt {number}", "", (64, 64))
         graph = plain_graph()
         graph.add("DiffusionToolkitIndexer", folder="output")
@@ -208,8 +210,8 @@ def test_comfyui_that_ends_in_mid_run_keeps_what_is_done_and_stops_its_server(
     assert not (ending.home / "postgres" / "postmaster.pid").exists()
     with Library.open(ending.home, weights=[tiny_weights]) as library:
         report = library.index([ending.output])
-        assert 0 < report.unchanged < 200
-        assert (report.unchanged + report.new, report.failed, sum(report.pending.values())) == (200, (), 0)
+        assert 0 < report.unchanged < MANY
+        assert (report.unchanged + report.new, report.failed, sum(report.pending.values())) == (MANY, (), 0)
 
 
 def test_indexing_does_not_starve_the_web_server(quick_comfyui: Any, plain_graph: Any, save_png: Any) -> None:
