@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,3 +163,44 @@ def test_a_folder_that_lacks_something_is_a_clear_error(without: str, tiny_weigh
             file.unlink()
     with pytest.raises(EncoderError, match=r"tokenizer|model\.onnx"):
         BgeEncoder(folder, "cpu").load()
+
+
+# With a batch that would hold all of the texts: how often it was found too large, and how far off the vectors are.
+ENCODE_WITHIN = """
+import json, logging, os, resource, sys
+from pathlib import Path
+
+import numpy as np
+
+from toolkit_core.encoders import bge
+
+too_large = []
+handler = logging.Handler()
+handler.emit = too_large.append
+logging.getLogger("toolkit_core.encoders").addHandler(handler)
+
+texts = [f"{number} foxes in the snow " * 120 for number in range(16)]
+encoder = bge.BgeEncoder(Path(sys.argv[1]), "cpu")
+alone = np.concatenate([encoder.encode([text]) for text in texts])
+bge._TOKENS_A_BATCH_CPU = len(texts) * bge.MAX_TOKENS
+used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, used + 300 * 2**20))
+found, far = [], []
+for _ in range(2):
+    too_large.clear()
+    far.append(float(np.abs(encoder.encode(texts) - alone).max()))
+    found.append(len(too_large))
+print(json.dumps([*found, max(far)]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_batches_become_smaller_where_memory_runs_out(tiny_weights: Path) -> None:
+    run = [sys.executable, "-c", ENCODE_WITHIN, str(tiny_weights / "bge")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    first, second, far = json.loads(done.stdout)
+    assert first > 0, "the memory was enough for all of them at once, and this test of nothing"
+    assert second < first, "what did not fit is tried again"
+    assert far < 1e-5
+    assert "Failed to allocate" not in done.stderr, "ONNX Runtime writes to the terminal what is dealt with"

@@ -233,7 +233,7 @@ class _SmallMemory(torch.nn.Module):
         [rows] = {len(value) for value in inputs.values()}
         self.asked.append(rows)
         if rows > self.rows:
-            raise torch.OutOfMemoryError(f"{rows} rows")
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to hold {rows} rows")
         return self.model(**inputs)
 
 

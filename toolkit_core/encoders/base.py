@@ -5,16 +5,20 @@ Making an encoder is cheap. Its weights are loaded on first use, once, and can b
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EncoderError, TextTowerMissing
 from ..spaces import SPACES
+from .batching import is_out_of_memory
 from .identity import PROBE_TEXTS, probe_images
+
+logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -41,6 +45,8 @@ class Encoder(ABC):
         self.name = name
         self._lock = threading.RLock()
         self._loaded = False
+        # What memory has turned out to be enough for, in what a batch is counted in.
+        self._largest_batch: int | None = None
 
     @property
     @abstractmethod
@@ -57,6 +63,7 @@ class Encoder(ABC):
             if not self._loaded:
                 self._load()
                 self._loaded = True
+                self._largest_batch = None
 
     def unload(self) -> None:
         """Drop the weights and their memory. The next use loads them again."""
@@ -74,6 +81,42 @@ class Encoder(ABC):
 
     @abstractmethod
     def _unload(self) -> None: ...
+
+    def _free_memory(self) -> None:  # noqa: B027 - most have none to free
+        """Give the device's memory back that is only kept for later use."""
+
+    def _batch_size(self, usual: int) -> int:
+        """What a batch may count for: as much as usual, or as memory has turned out to be enough for."""
+        return usual if self._largest_batch is None else min(usual, self._largest_batch)
+
+    def _within_memory(self, rows: Sequence[int], count: int, forward: Callable[[Sequence[int]], Vectors]) -> Vectors:
+        """`forward` of some rows; where memory runs out, of half of them at a time, and of no more from then on.
+
+        count: what a row counts for in a batch. Raises EncoderError where memory is too small for one row.
+        """
+        most, start = len(rows), 0
+        vectors: list[Vectors] = []
+        while start < len(rows):
+            part = rows[start : start + most]
+            try:
+                vectors.append(forward(part))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise EncoderError(
+                        f"{self.device} has too little memory left for {self.name}, even for one input at a time. "
+                        "Close what else uses it, or set the device of the encoders to cpu."
+                    ) from error
+            else:
+                start += len(part)
+                continue
+            # Out here the failed call's own tensors are gone.
+            self._free_memory()
+            most = len(part) // 2
+            self._largest_batch = most * count
+            logger.warning("%s: out of memory on %s; batches are half as large from here on", self.name, self.device)
+        return np.concatenate(vectors)
 
     def _checked(self, vectors: Vectors, rows: int) -> Vectors:
         """The same vectors as float32. Raises EncoderError for a wrong shape, NaN or infinity."""

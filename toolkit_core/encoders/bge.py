@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import EncoderError
 from ..spaces import SPACES
 from .base import TextEncoder, Vectors
-from .batching import batches_by_length
+from .batching import batches_by_length, is_out_of_memory
 from .prompt_text import plain_prompt
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class BgeEncoder(TextEncoder):
         self._tokenizer: Any = None
         self._inputs: tuple[str, ...] = ()
         self._output = ""
+        self._quiet: Any = None
 
     @property
     def device(self) -> str:
@@ -75,8 +76,11 @@ class BgeEncoder(TextEncoder):
             self.load()
             token_ids = self._token_ids([prefix + plain_prompt(text) for text in texts])
             budget = _TOKENS_A_BATCH_CPU if self.device == "CPUExecutionProvider" else _TOKENS_A_BATCH_GPU
-            for rows in batches_by_length(token_ids, budget):
-                vectors[rows] = self._forward([token_ids[row] for row in rows])
+            for rows in batches_by_length(token_ids, self._batch_size(budget)):
+                longest = max(len(token_ids[row]) for row in rows)
+                vectors[rows] = self._within_memory(
+                    rows, longest, lambda part: self._forward([token_ids[row] for row in part])
+                )
         return self._checked(vectors, len(texts))
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -91,8 +95,10 @@ class BgeEncoder(TextEncoder):
         mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in token_ids], np.int64)
         arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         try:
-            hidden = self._session.run([self._output], {name: arrays[name] for name in self._inputs})[0]
+            hidden = self._session.run([self._output], {name: arrays[name] for name in self._inputs}, self._quiet)[0]
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             # ONNX Runtime's exception classes differ from build to build.
             raise EncoderError(f"{self.path}: ONNX Runtime failed on {self.device}: {_first_line(error)}") from error
         if hidden.ndim != 3 or hidden.shape[-1] != SPACES[self.space].width:
@@ -101,6 +107,8 @@ class BgeEncoder(TextEncoder):
         return cls / np.maximum(np.linalg.norm(cls, axis=1, keepdims=True), 1e-12)
 
     def _load(self) -> None:
+        import onnxruntime
+
         file = model_file(self.path)
         if file is None:
             raise EncoderError(f"{self.path} holds neither model.onnx nor onnx/model.onnx: point at BGE's folder.")
@@ -118,6 +126,9 @@ class BgeEncoder(TextEncoder):
         width = chosen.shape[-1]
         if isinstance(width, int) and width != SPACES[self.space].width:
             raise EncoderError(_wrong_graph(file, f"its vectors are {width} wide"))
+        # What fails is raised; that memory ran out, though it goes on in smaller batches, is no line for the terminal.
+        self._quiet = onnxruntime.RunOptions()
+        self._quiet.log_severity_level = 4
         self._output, self._tokenizer, self._session = chosen.name, tokenizer, session
 
     def _unload(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,8 +17,6 @@ from .clip_tokens import END_TOKEN, first_chunks, open_clip_chunks
 
 if TYPE_CHECKING:
     import torch
-
-logger = logging.getLogger(__name__)
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -47,8 +44,6 @@ class _ClipTower(Encoder):
         self._wanted_dtype = dtype
         self._model: Any = None
         self._torch_device: torch.device | None = None
-        # What memory has turned out to be enough for, in what a batch is counted in.
-        self._largest_batch: int | None = None
 
     @property
     def device(self) -> str:
@@ -80,33 +75,15 @@ class _ClipTower(Encoder):
         if on_cuda:
             torch.cuda.empty_cache()
 
-    def _batch_size(self, sizes: dict[str, int]) -> int:
+    def _usual_batch(self, sizes: dict[str, int]) -> int:
         kind = "cpu" if self._torch_device is None else self._torch_device.type
-        size = sizes.get(kind, sizes["cpu"])
-        return size if self._largest_batch is None else min(size, self._largest_batch)
+        return sizes.get(kind, sizes["cpu"])
 
-    def _within_memory(self, rows: Sequence[int], count: int, forward: Callable[[Sequence[int]], Vectors]) -> Vectors:
-        """`forward` of some rows; where memory runs out, of half of them at a time, and of no more from then on.
-
-        count: what a row counts for in a batch.
-        """
+    def _free_memory(self) -> None:
         import torch
 
-        try:
-            return forward(rows)
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                raise EncoderError(
-                    f"{self.device} has too little memory left for {self.name}, even for one input at a time. Close "
-                    "what else uses it, or set the device of the encoders to cpu."
-                ) from error
-        # Out here the failed call's own tensors are gone.
         if self._torch_device is not None and self._torch_device.type == "cuda":
             torch.cuda.empty_cache()
-        half = len(rows) // 2
-        self._largest_batch = half * count
-        logger.warning("%s: out of memory; batches are smaller from here on", self.name)
-        return np.concatenate([self._within_memory(part, count, forward) for part in (rows[:half], rows[half:])])
 
 
 class ClipTextEncoder(_ClipTower, TextEncoder):
@@ -125,7 +102,7 @@ class ClipTextEncoder(_ClipTower, TextEncoder):
             self.load()
             read = open_clip_chunks if self.space == "clip_h" else first_chunks
             chunks = [_until_end(chunk) for chunk in read(texts)]
-            for rows in batches_by_length(chunks, self._batch_size(_TOKENS_A_BATCH)):
+            for rows in batches_by_length(chunks, self._batch_size(self._usual_batch(_TOKENS_A_BATCH))):
                 longest = max(len(chunks[row]) for row in rows)
                 vectors[rows] = self._within_memory(
                     rows, longest, lambda part: self._forward([chunks[row] for row in part])
@@ -165,7 +142,7 @@ class ClipVisionEncoder(_ClipTower, ImageEncoder):
             self.load()
             start = 0
             while start < len(images):
-                rows = range(start, min(start + self._batch_size(_IMAGES_A_BATCH), len(images)))
+                rows = range(start, min(start + self._batch_size(self._usual_batch(_IMAGES_A_BATCH)), len(images)))
                 vectors[rows.start : rows.stop] = self._within_memory(
                     rows, 1, lambda part: self._forward(images[part[0] : part[-1] + 1])
                 )
