@@ -1,4 +1,4 @@
-"""Ranking against the exact order: one vector or several, any weights, any filter, page by page."""
+"""Ranking against the exact order: one vector or several, any weights, any filter."""
 
 from __future__ import annotations
 
@@ -171,55 +171,6 @@ def test_any_weights_and_filter_give_the_exact_scores_and_number(
     ranking = ranked(sealed, query, weights, top_k, filter)
     found = recall(sealed, ranking, scores, top_k)
     assert found == 1 or ranking.certainty != "exact"
-
-
-def test_pages_follow_each_other_without_gap_or_repeat(home: Path, sealed: Filled) -> None:
-    with Library.open(home, library="ranked", weights=["/nowhere"]) as library:
-        query = query_of(sealed, 5)
-        for weights in ({"clip_h": 1.0}, {"bge": 1.0}, {"bge": 0.6, "clip_h": 0.4}):
-            arguments = {"vectors": {name: query[name] for name in weights}, "weights": weights, "filter": "-seed:9"}
-            whole = library.search(**arguments, top_k=90)  # pyright: ignore[reportArgumentType]
-            paged, page = [], None
-            for _ in range(3):
-                results = library.search(**arguments, top_k=30, page=page)  # pyright: ignore[reportArgumentType]
-                paged += results
-                page = results.next_page
-            assert len({hit.id for hit in paged}) == 90
-            assert len({hit.id for hit in paged} & {hit.id for hit in whole}) >= 88
-
-
-def test_pages_stay_as_they_are_while_images_are_added(database: Database, home: Path, schema: str) -> None:
-    filled = fill(database, 200)
-    query = {"clip_h": filled.vectors["clip_h"][50]}
-    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
-        before = [hit.id for hit in library.search(vectors=query, top_k=60)]
-        first = library.search(vectors=query, top_k=20)
-        with database.transaction() as connection:
-            for number in range(1000, 1040):
-                [id] = images.write(connection, [image_row(number, None)])
-                vectors.write(connection, SPACES["clip_h"], [id], query["clip_h"][np.newaxis])
-        second = library.search(vectors=query, top_k=20, page=first.next_page)
-        third = library.search(vectors=query, top_k=20, page=second.next_page)
-        assert [hit.id for hit in (*first, *second, *third)] == before
-
-
-def test_filter_alone_lists_images_page_by_page(database: Database, home: Path, schema: str) -> None:
-    fill(database, 55)
-    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
-        rated = [hit.id for hit in library.search(filter="steps:..9", top_k=55)][::3]
-        library.curate(rated, rating=8)
-        for sort in ("date", "rating"):
-            found, page = [], None
-            while True:
-                results = library.search(filter="-seed:3", sort=sort, top_k=10, page=page)
-                found += results
-                page = results.next_page
-                if page is None:
-                    break
-            assert len({hit.id for hit in found}) == len(found) == 54
-            dates = [hit.modified_at for hit in found if sort == "date" or hit.rating is None]
-            assert dates == sorted(dates, key=lambda date: date.timestamp() if date else 0, reverse=True)
-        assert {hit.id for hit in found[: len(rated)]} == set(rated)
 
 
 def test_texts_without_an_image_do_not_shorten_a_search(database: Database, home: Path, schema: str) -> None:

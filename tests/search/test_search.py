@@ -130,6 +130,21 @@ def test_raw_vector_of_any_embedding_is_searched(searched: Library, folder: Path
         assert next(hit for hit in hits if hit.id == id).score == pytest.approx(1, abs=1e-3), name
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e6, 1e30])
+def test_length_of_a_vector_makes_no_difference(searched: Library, folder: Path, scale: float) -> None:
+    vector = searched.embeddings(id_of(searched, folder / "03.png"))["clip_h"]
+    usual = searched.search(vectors={"clip_h": vector}, top_k=31)
+    scaled = searched.search(vectors={"clip_h": vector * np.float32(scale)}, top_k=31)
+    assert [hit.score for hit in scaled] == pytest.approx([hit.score for hit in usual], abs=1e-3)
+
+
+def test_size_of_all_weights_makes_no_difference(searched: Library, folder: Path) -> None:
+    id = id_of(searched, folder / "03.png")
+    usual = searched.search(image_id=id, weights={"bge": 1, "clip_h": 3})
+    assert searched.search(image_id=id, weights={"bge": 5e307, "clip_h": 1.5e308}) == usual
+    assert searched.search(image_id=id, weights={"bge": 1e-310, "clip_h": 3e-310}) == usual
+
+
 def test_threshold_and_top_k_bound_the_results(searched: Library, folder: Path) -> None:
     everything = searched.search(image=folder / "04.png", top_k=100)
     assert len(everything) == 31
@@ -165,16 +180,21 @@ def test_search_without_weights_says_what_is_missing(home: Path, searched: Libra
         ({}, SearchError, "Give a text"),
         ({"text": "fox", "top_k": 0}, SearchError, "top_k is 0"),
         ({"text": "fox", "top_k": 10**6}, SearchError, "top_k is 1000000"),
+        ({"text": "fox", "top_k": 1.5}, SearchError, "top_k is 1.5"),
+        ({"filter": "fox", "threshold": 0.9}, SearchError, "threshold needs something to be like"),
+        ({"filter": "fox", "diversity": 0.5}, SearchError, "diversity needs something to be like"),
         ({"text": "fox", "threshold": float("nan")}, SearchError, "threshold is nan"),
         ({"text": "fox", "weights": {"smell": 1}}, SearchError, "'smell' is no embedding"),
         ({"text": "fox", "weights": {"bge": 0}}, SearchError, "All weights are 0"),
         ({"text": "fox", "weights": {"bge": float("nan")}}, SearchError, "bge is nan; it has to be a number"),
+        ({"text": "fox", "weights": {"bge": None}}, SearchError, "bge is None; it has to be a number"),
         ({"text": "fox", "weights": {"clip_h": 1}}, SearchError, "no image to search by"),
         ({"image_id": 10**9}, ImageNotFound, "no image with id 1000000000"),
         ({"image": "/nowhere.png"}, SearchError, "cannot be opened"),
         ({"image": b"no picture"}, ImageError, "no picture"),
         ({"vectors": {"bge": np.zeros(1024)}}, SearchError, "zero"),
         ({"vectors": {"bge": np.full(1024, np.nan)}}, SearchError, "not finite"),
+        ({"vectors": {"bge": "abc"}}, SearchError, "bge vector is 'abc'; an array of numbers"),
         ({"vectors": {"bge": np.ones(768)}}, SearchError, r"shape \(768,\)"),
     ],
 )

@@ -56,31 +56,47 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The images nearest to one vector, nearest first, without those that others may tie with.
+
+    unseen: no other image is nearer than this; None where there is no other one, as far as an index can tell.
+    """
+
+    hits: list[SearchHit]
+    unseen: float | None
+
+
+@dataclass(frozen=True)
 class Candidates:
-    """The images nearest to one vector, nearest first: their ids, int64, and cosine similarities, float64."""
+    """The images nearest to one vector, nearest first: their ids, int64, and cosine similarities, float64.
+
+    unseen: see `Found`.
+    """
 
     ids: NDArray[np.int64]
     similarities: NDArray[np.float64]
+    unseen: float | None
 
     @property
     def lowest(self) -> float:
-        """The cosine similarity of the last of them; -1 where there are none."""
+        """What images that are not among them have at most, also where an index ended early."""
+        if self.unseen is not None:
+            return self.unseen
         return float(self.similarities[-1]) if len(self.similarities) else -1.0
 
 
 def nearest(
     connection: Connection, part: QueryVector, segments: Segments, depth: int, condition: Condition | None, share: float
-) -> list[SearchHit]:
+) -> Found:
     """The `depth` images most like one vector, of those that fulfil a condition; approximate where an index is used.
 
-    share: of the images, about how many fulfil the condition. An index may end early, so fewer than `depth` do not say
-    that there are no more.
+    share: of the images, about how many fulfil the condition. An index may end early, so that there are more behind.
     """
     # The nearest may fulfil the condition more seldom than others do: the larger its share, the further they may fall
     # short of it.
     beside = 0 if condition is None else depth * (1 + BESIDE_BY_SHARE * share)
     set_effort(connection, segments, depth / max(share, 1e-6), beside)
-    return _hits(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS))
+    return _found(part, _near(connection, part, segments, depth, condition, _HIT_COLUMNS), depth)
 
 
 def candidates(
@@ -88,7 +104,8 @@ def candidates(
 ) -> Candidates:
     """The images that `nearest` gives, without what is known of them, and found with less effort."""
     set_effort(connection, segments, depth / max(share, 1e-6), roughly=True)
-    return Candidates(*_columns(_near(connection, part, segments, depth, condition, "")))
+    lowest, rows = _near(connection, part, segments, depth, condition, "")
+    return Candidates(*_columns(rows), _unseen(lowest, rows, depth))
 
 
 def similarities(
@@ -140,7 +157,7 @@ def matching(connection: Connection, condition: Condition, limit: int) -> list[i
 
 def nearest_matching(
     connection: Connection, part: QueryVector, depth: int, condition: Condition, most: int
-) -> list[SearchHit] | None:
+) -> Found | None:
     """The `depth` images most like one vector, of those that fulfil a condition, each of which is compared.
 
     None where more than `most` images fulfil it.
@@ -148,7 +165,7 @@ def nearest_matching(
     parameters = {**condition.parameters, "vector_near": HalfVector(part.vector)}
     statement = _matching_statement(part.embedding, depth, condition, most)
     [(few, *_), *_] = rows = connection.execute(statement, parameters, prepare=False, binary=True).fetchall()
-    return _hits(part, [row[1:] for row in rows if row[1] is not None]) if few else None
+    return _found(part, _split([row[1:] for row in rows]), depth) if few else None
 
 
 def _near(
@@ -158,15 +175,17 @@ def _near(
     depth: int,
     condition: Condition | None,
     columns: LiteralString,
-) -> list[tuple[Any, ...]]:
-    """Id and cosine similarity of images, nearest first, and other columns of theirs."""
+) -> tuple[float | None, list[tuple[Any, ...]]]:
+    """Id and cosine similarity of images, nearest first, and other columns of theirs; before these the similarity of
+    the last vector that was looked at, None where there were fewer than `depth`.
+    """
     index = segments.index if segments.sealed_pages else "empty"
     parameters = {**(condition.parameters if condition else {}), "vector_near": HalfVector(part.vector)}
     if condition is None:
         statement = _plain_near_statement(part.embedding, index, segments.is_sketched, depth, columns)
     else:
         statement = _near_statement(part.embedding, index, segments.is_sketched, depth, columns, condition)
-    return connection.execute(statement, parameters, prepare=condition is None, binary=True).fetchall()
+    return _split(connection.execute(statement, parameters, prepare=condition is None, binary=True).fetchall())
 
 
 def _near_statement(
@@ -206,10 +225,11 @@ def _of_images(
     """The images of the owners that two subqueries name with their distances."""
     return sql.SQL(
         "WITH near AS MATERIALIZED ({sealed} UNION ALL {opened}),"
-        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth})"
-        " SELECT f.id, 1 - n.distance{columns} FROM nearest n JOIN image_file f ON f.{key} = n.owner"
-        " LEFT JOIN prompt_text p ON p.id = f.prompt_id"
-        " WHERE " + IS_FOUND + "{condition} ORDER BY n.distance, f.id LIMIT {depth}"
+        " nearest AS MATERIALIZED (SELECT * FROM near ORDER BY distance LIMIT {depth}),"
+        " hits AS (SELECT f.id, 1 - n.distance AS score{columns} FROM nearest n JOIN image_file f ON f.{key} = n.owner"
+        "  LEFT JOIN prompt_text p ON p.id = f.prompt_id"
+        "  WHERE " + IS_FOUND + "{condition} ORDER BY n.distance, f.id LIMIT {depth})"
+        " SELECT " + _LOWEST + ", h.* FROM (VALUES (1)) one LEFT JOIN hits h ON true ORDER BY score DESC, id"
     ).format(
         sealed=sealed,
         opened=opened,
@@ -263,11 +283,13 @@ def _matching_statement(embedding: Embedding, depth: int, condition: Condition, 
         " WHERE " + IS_FOUND + " AND f.{key} IS NOT NULL AND {condition} LIMIT {most} + 1),"
         " few AS MATERIALIZED (SELECT array_agg(DISTINCT owner) AS owners FROM chosen HAVING count(*) <= {most}),"
         " near AS MATERIALIZED ({sealed_rows} UNION ALL {open_rows}),"
-        " nearest AS (SELECT * FROM near ORDER BY distance LIMIT {depth}),"
+        " nearest AS MATERIALIZED (SELECT * FROM near ORDER BY distance LIMIT {depth}),"
         " hits AS (SELECT f.id, 1 - n.distance AS score{columns}"
         "  FROM nearest n JOIN chosen c USING (owner) JOIN image_file f ON f.id = c.id"
         "  LEFT JOIN prompt_text p ON p.id = f.prompt_id ORDER BY n.distance, f.id LIMIT {depth})"
-        " SELECT EXISTS (SELECT FROM few), h.* FROM (VALUES (1)) one LEFT JOIN hits h ON true ORDER BY score DESC, id"
+        " SELECT EXISTS (SELECT FROM few), "
+        + _LOWEST
+        + ", h.* FROM (VALUES (1)) one LEFT JOIN hits h ON true ORDER BY score DESC, id"
     ).format(sealed_rows=sealed, open_rows=opened, **form)
 
 
@@ -275,13 +297,29 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> tuple[NDArray[np.int64], NDArra
     return (np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.float64))
 
 
-def _hits(part: QueryVector, rows: Sequence[tuple[Any, ...]]) -> list[SearchHit]:
-    return [
+def _split(rows: Sequence[tuple[Any, ...]]) -> tuple[float | None, list[tuple[Any, ...]]]:
+    """The first column, which all rows share, and the others. A row that is there only for the first has no others."""
+    return rows[0][0], [row[1:] for row in rows if row[1] is not None]
+
+
+def _found(part: QueryVector, near: tuple[float | None, Sequence[tuple[Any, ...]]], depth: int) -> Found:
+    lowest, rows = near
+    hits = [
         SearchHit(id, disk_path(path), score, {part.name: score}, prompt, date, favorite, rating)
         for id, score, path, prompt, date, favorite, rating in rows
+        if lowest is None or score > lowest
     ]
+    return Found(hits, _unseen(lowest, rows, depth))
 
 
+def _unseen(lowest: float | None, rows: Sequence[tuple[Any, ...]], depth: int) -> float | None:
+    # Images that share a text are left out behind the last of `depth`, though their text was looked at.
+    left_out = [float(rows[-1][1])] if len(rows) >= depth else []
+    return max([*left_out, *([] if lowest is None else [lowest])], default=None)
+
+
+# The similarity of the last of the nearest vectors.
+_LOWEST: LiteralString = "(SELECT CASE WHEN count(*) >= {depth} THEN 1 - max(distance) END FROM nearest)"
 # The rows of a space's two parts that are nearest to a vector: owner and cosine distance.
 _SCANNED: LiteralString = (
     "(SELECT v.{owner} AS owner, (v.embedding <=> {vector}) + 0 AS distance FROM {part} v{fulfils}"

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -35,6 +37,8 @@ SORTS: tuple[Sort, ...] = ("relevance", "date", "rating")
 # A text that is looked for in the pictures themselves: their CLIP-H vectors against its own.
 PICTURED_TEXT = "clip_h_text"
 PARTS: dict[str, Embedding] = {**EMBEDDINGS, PICTURED_TEXT: EMBEDDINGS["clip_h"]}
+# A vector whose largest value lies between 2 to the power of these has no need of being scaled for half precision.
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -6, 15
 # How many images a diverse selection is made of, for one that is wanted.
 POOL_FOR_ONE = 5
 
@@ -66,7 +70,7 @@ def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchR
     """The images most like the query, best first. See `Library.search`."""
     _check(query)
     condition = condition_of(query.filter)
-    page = None if query.page is None else _Page.read(query.page)
+    page = None if query.page is None else _Page.read(query.page, query)
     parts = _parts(database, encoders, query)
     if not parts:
         return _listing(database, query, condition, page)
@@ -78,7 +82,7 @@ def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchR
         hits = ranking.hits
         if query.diversity > 0:
             hits = _diverse(connection, hits, query)
-    following = _Page.behind(page, hits) if len(hits) == query.top_k and query.diversity == 0 else None
+    following = _Page.behind(page, hits, query) if len(hits) == query.top_k and query.diversity == 0 else None
     return SearchResults(
         _sorted(hits, query.sort),
         certainty=ranking.certainty,
@@ -102,7 +106,7 @@ def part_name(name: str) -> str:
 
 
 def _check(query: Query) -> None:
-    if not 1 <= query.top_k <= MOST_RESULTS:
+    if not isinstance(query.top_k, Integral) or not 1 <= query.top_k <= MOST_RESULTS:
         raise SearchError(f"top_k is {query.top_k}; ask for 1 to {MOST_RESULTS} images.")
     for name, threshold in {"threshold": query.threshold, **query.thresholds}.items():
         if threshold is not None and not np.isfinite(threshold):
@@ -121,7 +125,7 @@ def _of(name: str) -> str:
 
 def _parts(database: Database, encoders: SpaceEncoders, query: Query) -> dict[str, QueryVector]:
     """The query as vectors with weights that sum to 1 without their signs; none where it names nothing to be like."""
-    given = {part_name(name): np.asarray(v, dtype=np.float32) for name, v in query.vectors.items()}
+    given = {part_name(name): _array(name, vector) for name, vector in query.vectors.items()}
     stored = {} if query.image_id is None else _stored_vectors(database, query.image_id)
     weights = _weights(query, given, stored)
     thresholds = {part_name(name): threshold for name, threshold in query.thresholds.items()}
@@ -139,6 +143,13 @@ def _parts(database: Database, encoders: SpaceEncoders, query: Query) -> dict[st
     }
 
 
+def _array(name: str, vector: Vector) -> Vector:
+    try:
+        return np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise SearchError(f"The {name} vector is {vector!r}; an array of numbers is needed.") from error
+
+
 def _stored_vectors(database: Database, image_id: int) -> dict[str, Vector]:
     with database.transaction() as connection:
         return images.embeddings(connection, image_id)
@@ -147,7 +158,7 @@ def _stored_vectors(database: Database, image_id: int) -> dict[str, Vector]:
 def _weights(query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vector]) -> dict[str, float]:
     """The weights that were asked for, or equal ones for what was given; without signs they sum to 1."""
     if query.weights:
-        weights = {part_name(name): float(weight) for name, weight in query.weights.items()}
+        weights = {part_name(name): weight for name, weight in query.weights.items()}
     else:
         suggested = list(given)
         if query.text is not None:
@@ -158,17 +169,20 @@ def _weights(query: Query, given: Mapping[str, Vector], stored: Mapping[str, Vec
             suggested += [name for name in ("bge", *stored) if name in stored][:1]
         weights = dict.fromkeys(suggested, 1.0)
     for name, weight in weights.items():
-        if not np.isfinite(weight):
+        if not isinstance(weight, Real) or not np.isfinite(float(weight)):
             raise SearchError(f"The weight of {name} is {weight}; it has to be a number.")
-    total = sum(abs(weight) for weight in weights.values())
-    if weights and total == 0:
+    largest = max((abs(float(weight)) for weight in weights.values()), default=0.0)
+    if weights and largest == 0:
         raise SearchError("All weights are 0, so nothing is searched by. Give one of them another weight.")
     if not weights:
         if query.image_id is not None:
             raise SearchError(f"Image {query.image_id} has no embeddings yet. Index its folder with weights first.")
         if not (query.filter or "").strip():
             raise SearchError("Give a text, a picture, an image id, a vector or a filter to search by.")
-    return {name: weight / total for name, weight in weights.items() if weight != 0}
+    # By the largest first, as the sum of large ones may be infinite.
+    shares = {name: float(weight) / largest for name, weight in weights.items()}
+    total = sum(map(abs, shares.values()))
+    return {name: share / total for name, share in shares.items() if share != 0}
 
 
 def _vector(
@@ -210,19 +224,22 @@ def _checked(name: str, vector: Vector) -> Vector:
     width = SPACES[PARTS[name].space].width
     if vector.shape != (width,):
         raise SearchError(f"The {name} vector has shape {vector.shape}; {(width,)} is needed.")
-    with np.errstate(over="ignore"):
-        usable = np.isfinite(vector.astype(np.float16)).all() and vector.astype(np.float16).any()
-    if not usable:
-        raise SearchError(f"The {name} vector is zero or has values that are not finite in half precision.")
-    return vector
+    if not np.isfinite(vector).all() or not vector.any():
+        raise SearchError(f"The {name} vector is zero or has values that are not finite.")
+    # Only the direction counts. A power of two changes no digit of it, and half precision holds what it brings near 1.
+    _, exponent = np.frexp(np.abs(vector).max())
+    return vector if SMALLEST_EXPONENT <= exponent <= LARGEST_EXPONENT else np.ldexp(vector, -exponent)
 
 
 def _listing(database: Database, query: Query, condition: Condition | None, page: _Page | None) -> SearchResults:
     """What fulfils the filter, newest first, or best rated first."""
+    for name, given in (("threshold", query.threshold is not None), ("diversity", query.diversity > 0)):
+        if given:
+            raise SearchError(f"{name} needs something to be like: give a text, a picture, an image id or a vector.")
     order = "rating" if query.sort == "rating" else "date"
     with database.transaction() as connection:
         hits = listing.listed(connection, order, query.top_k, condition, None if page is None else page.after)
-    return SearchResults(hits, next_page=_Page.behind(page, hits) if len(hits) == query.top_k else None)
+    return SearchResults(hits, next_page=_Page.behind(page, hits, query) if len(hits) == query.top_k else None)
 
 
 def _diverse(connection: Connection, hits: list[SearchHit], query: Query) -> list[SearchHit]:
@@ -254,24 +271,49 @@ class _Page:
     passed: int
 
     @classmethod
-    def behind(cls, page: _Page | None, hits: list[SearchHit]) -> str:
+    def behind(cls, page: _Page | None, hits: list[SearchHit], query: Query) -> str:
         last = hits[-1]
         passed = len(hits) + (0 if page is None else page.passed)
         date = None if last.modified_at is None else last.modified_at.isoformat()
-        values = [passed, last.id, last.score, date, last.rating]
+        values = [passed, last.id, last.score, date, last.rating, _digest(query)]
         return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode()
 
     @classmethod
-    def read(cls, text: str) -> _Page:
-        """Raises SearchError for a text that `behind` did not make."""
+    def read(cls, text: str, query: Query) -> _Page:
+        """Raises SearchError for a text that `behind` did not make, or made of another query."""
         try:
-            passed, id, score, date, rating = json.loads(base64.urlsafe_b64decode(text))
+            passed, id, score, date, rating, digest = json.loads(base64.urlsafe_b64decode(text))
             modified_at = None if date is None else datetime.fromisoformat(date)
             last = SearchHit(
                 int(id), "", float(score), {}, None, modified_at, rating=None if rating is None else int(rating)
             )
             if not (0 < int(passed) <= 2**31 and abs(last.id) < 2**63 and np.isfinite(last.score)):
                 raise ValueError(text)
-            return cls(last, int(passed))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise SearchError(f"{text!r} is no page of a search; take `next_page` of the results before it.") from error
+        if digest != _digest(query):
+            raise SearchError("That page is of another search: ask for it as the page before was asked for.")
+        return cls(last, int(passed))
+
+
+def _digest(query: Query) -> str:
+    """What tells a query from others, but for the size and the number of its page."""
+    values = [
+        query.text,
+        _bytes_of(query.image),
+        query.image_id,
+        sorted((part_name(name), _bytes_of(_array(name, vector))) for name, vector in query.vectors.items()),
+        sorted((part_name(name), weight) for name, weight in query.weights.items()),
+        query.threshold,
+        sorted(query.thresholds.items()),
+        (query.filter or "").strip(),
+        query.sort,
+    ]
+    return blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def _bytes_of(value: Path | str | bytes | NDArray[np.generic] | None) -> str:
+    raw = (
+        value.tobytes() if isinstance(value, np.ndarray) else value if isinstance(value, bytes) else str(value).encode()
+    )
+    return blake2b(raw, digest_size=6).hexdigest()

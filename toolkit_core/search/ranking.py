@@ -11,6 +11,7 @@ from ..database.segments import Segments, segments
 from ..database.similarity import (
     Bounds,
     Candidates,
+    Found,
     QueryVector,
     candidates,
     expected_matches,
@@ -79,8 +80,12 @@ def _looked_up(
     assert bounds.condition is not None
     [part, *others] = parts.values()
     if part.weight > 0 and not others:
-        found = nearest_matching(connection, part, bounds.top_k + passed, bounds.condition, most)
-        return None if found is None else _wanted(found, part, bounds)
+        found = nearest_matching(connection, part, bounds.top_k + passed + 1, bounds.condition, most)
+        if found is None:
+            return None
+        hits = _wanted(found, part, bounds)
+        if found.unseen is None or _is_whole(hits, found, part, bounds):
+            return hits
     ids = matching(connection, bounds.condition, most + 1)
     return None if len(ids) > most else ranked(connection, parts, bounds, ids)
 
@@ -119,13 +124,13 @@ class _Look:
     def by_one(self, *, exact: bool) -> Ranking:
         """By the only vector there is."""
         [part] = self.leading.values()
-        bounds, depth = self.bounds, self.bounds.top_k + self.passed
+        bounds, depth = self.bounds, self.bounds.top_k + self.passed + 1
         while True:
             found = nearest(self.connection, part, self.states[part.name], depth, bounds.condition, self.share)
             hits = _wanted(found, part, bounds)
-            if len(hits) == bounds.top_k or (found and _is_too_low(found[-1].score, part, bounds)):
+            if _is_whole(hits, found, part, bounds):
                 return Ranking(hits, "exact" if exact else "index")
-            if len(found) < depth or depth >= LARGEST_DEPTH:
+            if found.unseen is None or depth >= LARGEST_DEPTH:
                 break
             depth *= 4
         # The index ended early, or named texts that no image has. What there is, is found all the same.
@@ -143,8 +148,11 @@ class _Look:
                 depth_there = max(depth, FIRST_DEPTH)
                 found = candidates(self.connection, part, opened, depth_there, bounds.condition, 1.0)
                 named.update(found.ids.tolist())
-        hits = ranked(self.connection, self.parts, bounds, sorted(named))
-        return Ranking(hits, "index") if len(hits) == bounds.top_k else self.fused()
+        hits = ranked(self.connection, self.parts, replace(bounds, top_k=bounds.top_k + 1), sorted(named))
+        # Of what ties with the last, not all may be named.
+        if len(hits) > bounds.top_k and hits[-1].score < hits[-2].score:
+            return Ranking(hits[:-1], "index")
+        return self.fused()
 
     def fused(self) -> Ranking:
         """The threshold algorithm (Fagin, Lotem and Naor 2003): every vector names candidates, all of them are scored
@@ -164,28 +172,39 @@ class _Look:
             # is asked to be unlike.
             best_unnamed = sum(self.parts[name].weight * named.lowest for name, named in found.items()) + opposed
             whole = len(hits) == bounds.top_k
-            if (whole and hits[-1].score >= best_unnamed) or (bounds.threshold or -1) > best_unnamed:
+            if (whole and hits[-1].score > best_unnamed) or (bounds.threshold or -1) > best_unnamed:
                 return Ranking(hits, "index")
-            ended = all(len(named.ids) < depth for named in found.values())
+            whole = whole and not _may_tie(hits[-1], found)
+            ended = all(named.unseen is None for named in found.values())
             if ended or depth >= largest or (whole and _settled(hits, found, depth)):
                 break
             depth *= 2
         return Ranking(hits, "budget") if whole else Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
 
-def _wanted(found: Sequence[SearchHit], part: QueryVector, bounds: Bounds) -> list[SearchHit]:
+def _wanted(found: Found, part: QueryVector, bounds: Bounds) -> list[SearchHit]:
     """The first `top_k` of what one vector found, behind the page before and above the thresholds."""
     after = bounds.after
     return [
         hit
-        for hit in found
+        for hit in found.hits
         if not _is_too_low(hit.score, part, bounds)
         and (after is None or hit.score < after[0] or (hit.score == after[0] and hit.id > after[1]))
     ][: bounds.top_k]
 
 
+def _is_whole(hits: Sequence[SearchHit], found: Found, part: QueryVector, bounds: Bounds) -> bool:
+    """Whether no other image than those found belongs to the hits."""
+    return len(hits) == bounds.top_k or (found.unseen is not None and _is_too_low(found.unseen, part, bounds))
+
+
 def _is_too_low(similarity: float, part: QueryVector, bounds: Bounds) -> bool:
     return any(threshold is not None and similarity < threshold for threshold in (bounds.threshold, part.threshold))
+
+
+def _may_tie(last: SearchHit, found: Mapping[str, Candidates]) -> bool:
+    """Whether images that were not named may be as near to every vector as the last of the top k, as its copies are."""
+    return all(named.unseen is not None and last.scores[name] <= named.unseen for name, named in found.items())
 
 
 def _settled(hits: Sequence[SearchHit], found: Mapping[str, Candidates], depth: int) -> bool:
