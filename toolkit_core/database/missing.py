@@ -132,9 +132,11 @@ def _delete_unused_texts(connection: Connection, ids: Sequence[int]) -> int:
     unused = [
         id
         for (id,) in connection.execute(
+            # Locked, so that none gets a vector once its vectors are removed: `vectors.held`.
             "SELECT id FROM prompt_text t WHERE id = ANY(%s)"
             " AND NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
-            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)",
+            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)"
+            " ORDER BY id FOR UPDATE",
             [ids],
         )
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..database import Connection, Database, revision, vectors
 from ..database.claims import Worker
-from ..database.vectors import Vectors
+from ..database.vectors import Picture, Vectors
 from ..encoders.base import ImageEncoder, TextEncoder
 from ..encoders.pixels import Pixels
 from ..errors import EncoderError, WeightsMissing
@@ -26,16 +26,24 @@ TEXTS_A_BATCH, PICTURES_A_BATCH = 256, 32
 
 @dataclass(frozen=True)
 class Waiting:
-    """Owners that have no vector in a space, and what it is made of: texts, the paths of files, or their pixels.
+    """Owners that have no vector in a space, and what it is made of: texts, `Picture`s, or their pixels.
 
+    contents: of the files whose pixels they are, by owner.
     claimed: by this worker, the owners among them. elsewhere: how many more there were that another one has claimed.
     """
 
     space: Space
     owners: Sequence[int]
     values: Sequence[Any]
-    claimed: Collection[int]
-    elsewhere: int
+    contents: Mapping[int, bytes] = field(default_factory=dict)
+    claimed: Collection[int] = ()
+    elsewhere: int = 0
+
+    def held(self, connection: Connection, made: Vectors) -> tuple[list[int], Vectors]:
+        """Those of the owners that may still be given their vectors, and these. See `vectors.held`."""
+        held = vectors.held(connection, self.space, self.owners, self.contents)
+        rows = [row for row, owner in enumerate(self.owners) if owner in held]
+        return [self.owners[row] for row in rows], made[rows]
 
 
 def batch_size(space: Space) -> int:
@@ -48,28 +56,21 @@ def encoded(encoder: TextEncoder | ImageEncoder, inputs: Sequence[Any]) -> Vecto
     return encoder.encode(inputs) if isinstance(encoder, TextEncoder) else encoder.encode(np.stack(inputs))
 
 
-def decoded(
-    readers: ThreadPoolExecutor,
-    owners: Sequence[int],
-    paths: Sequence[str],
-    read: Callable[[str], Pixels | None] = read_pixels,
-) -> tuple[list[int], list[Pixels]]:
-    """The pixels of images' files, and whose they are; without files that are gone or damaged by now."""
-    pictures = list(zip(owners, readers.map(read, paths), strict=True))
-    there = [(owner, pixels) for owner, pixels in pictures if pixels is not None]
-    return [owner for owner, _ in there], [pixels for _, pixels in there]
-
-
 def with_pixels(
-    readers: ThreadPoolExecutor, waiting: Waiting, read: Callable[[str], Pixels | None] = read_pixels
-) -> tuple[Waiting, dict[int, str]]:
-    """Waiting pictures with their pixels in place of paths, and those that have none, by owner and path."""
-    owners, pixels = decoded(readers, waiting.owners, waiting.values, read)
-    lost = set(waiting.owners).difference(owners)
-    paths = zip(waiting.owners, waiting.values, strict=True)
+    readers: ThreadPoolExecutor, waiting: Waiting, read: Callable[[Picture], Pixels | None] = read_pixels
+) -> tuple[Waiting, dict[int, Picture]]:
+    """Waiting pictures with their pixels in their place, and those, by owner, whose files have none for them by now."""
+    pictures: Sequence[Picture] = waiting.values
+    read_by_now = list(zip(waiting.owners, pictures, readers.map(read, pictures), strict=True))
+    there = {owner: pixels for owner, _, pixels in read_by_now if pixels is not None}
     return (
-        replace(waiting, owners=owners, values=pixels),
-        {owner: path for owner, path in paths if owner in lost},
+        replace(
+            waiting,
+            owners=list(there),
+            values=list(there.values()),
+            contents={owner: picture.content_hash for owner, picture, _ in read_by_now},
+        ),
+        {owner: picture for owner, picture, _ in read_by_now if owner not in there},
     )
 
 
@@ -86,7 +87,8 @@ def unclaimed(database: Database, worker: Worker, space: Space, after: int = 0) 
             owners = sorted(claimed - vectors.present(connection, space, list(claimed)))
         if not found:
             return
-        yield Waiting(space, owners, [found[id] for id in owners], claimed, len(found) - len(claimed))
+        values = [found[id] for id in owners]
+        yield Waiting(space, owners, values, claimed=claimed, elsewhere=len(found) - len(claimed))
         after = max(found)
 
 
@@ -117,7 +119,10 @@ class Embedder:
         return None
 
     def write(self, connection: Connection, space: Space, owners: Sequence[int], made: Vectors) -> None:
-        """Write vectors, unless the space went over to other weights while they were made: then they stay pending."""
+        """Write vectors, unless the space went over to other weights while they were made: then they stay pending.
+
+        owners: see `vectors.write`.
+        """
         if self._encoders.is_current(connection, space.name):
             vectors.write(connection, space, owners, made)
             self.embedded[space.name] += len(owners)
@@ -126,7 +131,7 @@ class Embedder:
         """Write what waited, where it could be encoded, and give up the claim."""
         with self._database.transaction() as connection:
             if made is not None:
-                self.write(connection, waiting.space, waiting.owners, made)
+                self.write(connection, waiting.space, *waiting.held(connection, made))
                 revision.bump(connection)
             self._worker.release(connection, waiting.space.name, list(waiting.claimed))
 
