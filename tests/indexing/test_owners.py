@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolkit_core.database import images, vectors
+from toolkit_core.database import missing, vectors
 from toolkit_core.database.claims import worker
 from toolkit_core.database.vectors import Picture
 from toolkit_core.encoders.clip import ClipVisionEncoder
@@ -125,10 +125,10 @@ def test_file_that_is_another_one_by_now_is_not_embedded_for_the_row_of_the_old_
 def test_damage_is_recorded_of_the_content_that_is_damaged_alone(library: Library, waiting: Path) -> None:
     [(id, content), *_] = rows(library, "SELECT id, content_hash FROM image_file")
     with library.database.transaction() as connection:
-        images.mark_damaged(connection, {id: "It is damaged."}, {id: b"another"})
+        missing.mark_damaged(connection, {id: "It is damaged."}, {id: b"another"})
     assert library.failures() == []
     with library.database.transaction() as connection:
-        images.mark_damaged(connection, {id: "It is damaged."}, {id: content})
+        missing.mark_damaged(connection, {id: "It is damaged."}, {id: content})
     assert [image.id for image in library.failures()] == [id]
 
 

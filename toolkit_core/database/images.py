@@ -157,31 +157,6 @@ def continue_row(connection: Connection, before: KnownFile, path: str, modified_
     return cursor.rowcount == 1
 
 
-def mark_damaged(connection: Connection, errors: Mapping[int, str], contents: Mapping[int, bytes]) -> None:
-    """Record why the pictures of some images cannot be decoded; the size that they claim is not known to be theirs.
-
-    contents: what it was that cannot be decoded. A row that has other content by now is left as it is.
-    """
-    connection.execute(
-        "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
-        " FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS new(id, error, content_hash)"
-        " WHERE f.id = new.id AND f.content_hash = new.content_hash AND f.error IS NULL",
-        [list(errors), [storable(error) for error in errors.values()], [contents[id] for id in errors]],
-    )
-
-
-def mark_replaced(connection: Connection, contents: Mapping[int, bytes]) -> None:
-    """Have the next run that comes by read some files again, whatever their time and size: they are not those any more.
-
-    contents: what the rows say that the files hold.
-    """
-    connection.execute(
-        "UPDATE image_file f SET modified_at = NULL FROM unnest(%s::bigint[], %s::bytea[]) AS old(id, content_hash)"
-        " WHERE f.id = old.id AND f.content_hash = old.content_hash",
-        [list(contents), list(contents.values())],
-    )
-
-
 def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     """Insert or update files and their texts; favourite, rating and tags stay. Returns ids in the rows' order.
 

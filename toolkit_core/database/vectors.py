@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg import sql
 
-from ..errors import EncoderError
+from ..errors import EncoderError, UnusableVectors
 from ..records import EncoderRecord
 from ..spaces import Space
 from .database import Connection
@@ -108,7 +108,7 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
     """Write vectors, shape (len(owners), space.width), replacing those that are there.
 
     The owners are written in the same transaction, or `held` by it.
-    Raises EncoderError where a value is not finite in half precision: such a vector could never be found.
+    Raises UnusableVectors where one is not finite, or zero, in half precision: such a vector could never be found.
     """
     halved = halves(space, owners, vectors)
     order = np.argsort(owners)  # one lock order for all writers
@@ -131,16 +131,28 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
 
 
 def halves(space: Space, owners: Sequence[int], vectors: Vectors) -> list[HalfVector]:
-    """Vectors of some owners as they are stored. Raises EncoderError for a wrong shape, or what no halves can hold."""
-    if vectors.shape != (len(owners), space.width):
-        raise EncoderError(
-            f"{space.name} vectors have shape {vectors.shape}, but {(len(owners), space.width)} was expected."
-        )
+    """Vectors of some owners as they are stored. Raises as `halved` does."""
+    return [HalfVector(row) for row in halved(space, len(owners), vectors)]
+
+
+def halved(space: Space, rows: int, vectors: Vectors) -> NDArray[np.float16]:
+    """Vectors in the half precision that they are stored in.
+
+    Raises EncoderError for a wrong shape, UnusableVectors for those that are not finite then, or zero.
+    """
+    if vectors.shape != (rows, space.width):
+        raise EncoderError(f"{space.name} vectors have shape {vectors.shape}, but {(rows, space.width)} was expected.")
     with np.errstate(over="ignore"):
         values = vectors.astype(np.float16)
-    if not np.isfinite(values).all():
-        raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
-    return [HalfVector(row) for row in values]
+    for unusable, what in (
+        (~np.isfinite(values).all(axis=1), "with values that are not finite"),
+        (~values.any(axis=1), "that is zero"),
+    ):
+        if unusable.any():
+            raise UnusableVectors(
+                f"The {space.name} encoder gave a vector {what} in half precision.", np.flatnonzero(unusable).tolist()
+            )
+    return values
 
 
 def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:

@@ -282,6 +282,8 @@ class _Encoding:
             else:
                 steps.write((job, made))
                 files += len(job.unopened) + len(job.fresh) + len(job.continued)
+        tally.failed += self._embedder.failed.values()
+        self._embedder.failed.clear()
         done = _Done(
             tally,
             files,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..database import Database, images, missing, revision
+from ..database import Database, missing, revision
 from ..database.vectors import Picture
 from ..encoders.pixels import decode
 from ..errors import ImageError
@@ -76,8 +76,8 @@ def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> Non
             continue
     if errors or replaced:
         with database.transaction() as connection:
-            images.mark_damaged(connection, errors, {id: pictures[id].content_hash for id in errors})
-            images.mark_replaced(connection, replaced)
+            missing.mark_damaged(connection, errors, {id: pictures[id].content_hash for id in errors})
+            missing.mark_replaced(connection, replaced)
             revision.bump(connection)
 
 

@@ -110,7 +110,7 @@ class Indexer:
             changed=self._tally.counts["changed"],
             unchanged=self._tally.counts["unchanged"],
             moved=self._tally.counts["moved"],
-            failed=tuple(self._tally.failed),
+            failed=tuple(dict.fromkeys([*self._tally.failed, *self._embedder.failed.values()])),
             missing=missing,
             embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,

@@ -11,7 +11,7 @@ from ..encoders.base import ImageEncoder, TextEncoder
 from ..encoders.identity import compare_probes
 from ..records import Progress
 from ..spaces import IndexKind, Space
-from .embedder import Waiting, batch_size, encoded, with_pixels
+from .embedder import Made, Waiting, batch_size, encoded, with_pixels
 from .stages import BATCHES_AHEAD, READERS, ahead
 
 
@@ -59,8 +59,9 @@ def _fill(
         for batch, new in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
             if new is not None:
                 with database.transaction() as connection:
-                    owners, vectors_of_them = batch.held(connection, new)
-                    reembedding.write(connection, space, owners, vectors_of_them)
+                    owners, of_them = new.of(batch.owners, batch.held(connection))
+                    if owners:
+                        reembedding.write(connection, space, owners, of_them)
                 made += len(owners)
             progress(Progress(f"reembed {space.name}", made, max(total, made)))
     return made
@@ -78,5 +79,5 @@ def _lacking(database: Database, space: Space) -> Iterator[Waiting]:
         after = found[-1][0]
 
 
-def _encoded(encoder: TextEncoder | ImageEncoder, batch: Waiting) -> tuple[Waiting, vectors.Vectors | None]:
-    return batch, encoded(encoder, batch.values) if batch.values else None
+def _encoded(encoder: TextEncoder | ImageEncoder, batch: Waiting) -> tuple[Waiting, Made | None]:
+    return batch, encoded(encoder, batch.space, batch.values) if batch.values else None
