@@ -79,6 +79,7 @@ def fill(connection: Connection, space: Space, after: int) -> int:
     """Write vectors for the texts behind an id that have none. Returns the last one's id."""
     owners = [owner for owner, _ in vectors.pending(connection, space, after, 2 * TEXTS_A_BATCH)]
     if owners:
+        assert len(vectors.held(connection, space, owners, {})) == len(owners)
         vectors.write(connection, space, owners, sample(space, len(owners)))
     return max(owners, default=after)
 

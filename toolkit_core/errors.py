@@ -1,7 +1,7 @@
 """The one exception family. Each message says what was wrong, with the value, and what to do next."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # How much of a long filter is shown around its mistake: indented, and with a mark at both ends, a line of 80 columns.
 COLUMNS_BEFORE_CARET, COLUMNS_AFTER_CARET = 44, 32
@@ -29,6 +29,14 @@ class ComfyUIError(ToolkitError):
 
 class EncoderError(ToolkitError):
     """An encoder's weights are unreadable, of the wrong shape, or gave an unusable vector."""
+
+
+class UnusableVectors(EncoderError):
+    """Of the vectors of a batch, some can be neither stored nor compared. rows: which of them, at least one."""
+
+    def __init__(self, message: str, rows: Sequence[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class WeightsMissing(EncoderError):

@@ -245,6 +245,9 @@ def test_vector_that_cannot_be_found_again_is_refused(database: Database) -> Non
     for value in (np.nan, np.inf, 1e6):
         with pytest.raises(EncoderError, match="not finite"), database.transaction() as connection:
             vectors.write(connection, SPACES["clip_h"], [id], np.full((1, 1024), value, np.float32))
+    for value in (0, 1e-9):
+        with pytest.raises(EncoderError, match="zero in half"), database.transaction() as connection:
+            vectors.write(connection, SPACES["clip_h"], [id], np.full((1, 1024), value, np.float32))
     with pytest.raises(EncoderError, match="shape"), database.transaction() as connection:
         vectors.write(connection, SPACES["clip_h"], [id], np.ones((1, 768), np.float32))
 

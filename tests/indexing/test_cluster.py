@@ -213,6 +213,23 @@ def test_picture_that_waits_and_is_not_seen_is_told_and_stays_pending(
     assert library.status().pending["clip_h"] == 1
 
 
+def test_picture_that_is_replaced_between_two_nodes_keeps_no_vector_of_the_old_one(
+    library: Library, make_picture: MakePicture, pictures: Path
+) -> None:
+    for n in range(2):
+        make_picture(f"{n}.png")
+    library.index([pictures], embed=False)
+    with worker(library.database) as held:
+        [waiting] = unclaimed(library.database, held, SPACES["clip_h"])
+        [read] = pipeline._read({"found": [pipeline._Found(waiting)]}, None)["read"]
+        make_picture("0.png")
+        assert library.index([pictures], embed=False).changed == 1
+        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False)
+        [done] = encoding({"read": [read]})["done"]
+    assert done.embedded == {"clip_h": 1}
+    assert library.status().pending["clip_h"] == 1
+
+
 def test_embedded_database_is_refused_to_several_machines(library: Library) -> None:
     # Two machines cannot be had here: this stands for what Ray says of them.
     nodes = [{"NodeManagerAddress": f"10.0.0.{n}", "Alive": True, "Resources": {"CPU": 4.0}} for n in (1, 2)]

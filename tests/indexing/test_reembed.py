@@ -149,7 +149,7 @@ def test_vectors_made_before_the_switch_are_not_written_after_it(filled: Library
         other.reindex("clip_l")
         after = stored(other)
         with filled.database.transaction() as connection:
-            embedder.write(connection, CLIP_L, [min(after)], made)
+            embedder.write(connection, CLIP_L, [min(after)], made.vectors)
     assert embedder.embedded["clip_l"] == 0
     assert all(np.array_equal(stored(other)[id], vector) for id, vector in after.items())
 

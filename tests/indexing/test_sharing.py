@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_worker_that_hangs_loses_its_claims(
         # It comes to itself, and goes on with what nobody has taken.
         assert claimed(library.database, hanging, FILE, [7]) == {7}
     assert claims.LEASE_SECONDS < 3600
+
+
+def test_worker_that_takes_long_for_a_batch_keeps_its_claims_and_one_that_hangs_does_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 1)
+    with worker(database) as one:
+        assert claimed(database, one, FILE, [1, 2]) == {1, 2}
+        time.sleep(2.5)
+        with worker(database) as other:
+            assert claimed(database, other, FILE, [1]) == set()
+            monkeypatch.setattr(claims, "LONGEST_BATCH_SECONDS", 0)
+            time.sleep(2.5)
+            assert claimed(database, other, FILE, [1]) == {1}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")

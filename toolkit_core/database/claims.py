@@ -2,13 +2,15 @@
 
 A worker lives as long as its connection holds a lock, so what a killed process claimed is free at once; and as long as
 it is heard of, so what a hanging one claimed is free after a while. No clock but the server's counts; where that jumps,
-a worker that is at work is heard of anew with its next batch, and two may do the same work once.
+a worker that is at work is heard of anew before long, and two may do the same work once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILE = "file"
-# Of silence, after which a worker has lost its claims. It is heard of with each batch that it claims.
+# Of silence, after which a worker has lost its claims. It is heard of with each batch that it claims, and in between.
 LEASE_SECONDS = 300
+# Without a batch, after which it is not heard of in between any more: it hangs. 256 long texts on a slow CPU take less.
+LONGEST_BATCH_SECONDS = 3600
 # A time to come was noted before the clock was put back.
 _IS_HEARD_OF: LiteralString = (
     "seen_at BETWEEN clock_timestamp() - make_interval(secs => %(lease)s)"
@@ -45,9 +49,15 @@ def worker(database: Database) -> Iterator[Worker]:
         assert row is not None
         [id] = row
         connection.execute("SELECT pg_advisory_lock(hashtext(current_schema() || ' worker'), %s)", [id])
+        at_work = Worker(id)
+        done = threading.Event()
+        renewing = threading.Thread(target=_renew, args=(at_work, connection, done), name="claims", daemon=True)
+        renewing.start()
         try:
-            yield Worker(id)
+            yield at_work
         finally:
+            done.set()
+            renewing.join()
             try:
                 with database.transaction() as other:
                     other.execute("DELETE FROM indexing_worker WHERE id = %s", [id])
@@ -55,6 +65,19 @@ def worker(database: Database) -> Iterator[Worker]:
             except (DatabaseError, psycopg.OperationalError) as error:
                 # The server is gone, or was while this worked, and the lock with it.
                 logger.debug("A worker could not sign off: %s", error)
+
+
+def _renew(worker: Worker, connection: Connection, done: threading.Event) -> None:
+    """Have a worker heard of while a batch takes long, until it is done or has lost its connection."""
+    while not done.wait(LEASE_SECONDS / 5):
+        if time.monotonic() - worker.last_batch > LONGEST_BATCH_SECONDS:
+            continue
+        try:
+            worker.renew(connection)
+        except psycopg.Error as error:
+            # Its claims are lost with the lock that the connection held.
+            logger.debug("The claims of a worker could not be renewed: %s", error)
+            return
 
 
 class Worker:
@@ -65,6 +88,8 @@ class Worker:
 
     def __init__(self, id: int) -> None:
         self.id = id
+        # When a batch was last begun or done.
+        self.last_batch = time.monotonic()
 
     def claim(self, connection: Connection, kind: str, keys: Sequence[int]) -> set[int]:
         """Take on what no living worker has. Returns the keys that are this worker's now."""
@@ -85,6 +110,11 @@ class Worker:
         return {key for (key,) in rows}
 
     def heard(self, connection: Connection) -> None:
+        """Keep the claims for another while: a batch is done, or begun."""
+        self.last_batch = time.monotonic()
+        self.renew(connection)
+
+    def renew(self, connection: Connection) -> None:
         """Keep the claims for another while."""
         connection.execute(
             "INSERT INTO indexing_worker (id) OVERRIDING SYSTEM VALUE VALUES (%s)"

@@ -157,16 +157,6 @@ def continue_row(connection: Connection, before: KnownFile, path: str, modified_
     return cursor.rowcount == 1
 
 
-def mark_damaged(connection: Connection, errors: Mapping[int, str]) -> None:
-    """Record why the pictures of some images cannot be decoded; the size that they claim is not known to be theirs."""
-    connection.execute(
-        "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
-        " FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
-        " WHERE f.id = new.id AND f.error IS NULL",
-        [list(errors), [storable(error) for error in errors.values()]],
-    )
-
-
 def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     """Insert or update files and their texts; favourite, rating and tags stay. Returns ids in the rows' order.
 
@@ -176,11 +166,12 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
         return []
     columns = parameter_columns(connection, [row.parameters for row in rows])
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
+    # Locked before their vectors are, as whoever writes a vector does it: `vectors.held`.
     replaced = connection.execute(
-        "SELECT f.id FROM unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
-        " CROSS JOIN LATERAL (SELECT id, content_hash FROM image_file WHERE path = new.path LIMIT 1) f"
+        "SELECT f.id FROM unnest(%s::text[], %s::bytea[]) AS new(path, content_hash) CROSS JOIN LATERAL"
+        " (SELECT id, content_hash FROM image_file WHERE path = new.path LIMIT 1 FOR NO KEY UPDATE) f"
         " WHERE f.content_hash IS DISTINCT FROM new.content_hash ORDER BY f.id",
-        [[stored_path(row.path) for row in rows], [row.content_hash for row in rows]],
+        [[stored_path(rows[i].path) for i in order], [rows[i].content_hash for i in order]],
     ).fetchall()
     if replaced:
         vectors.remove(connection, SPACES["clip_h"], [id for (id,) in replaced])

@@ -1,11 +1,11 @@
 """Rows of files that are not there any more, which are marked and stay until the file is back or they are pruned.
 
-And of those that are there and cannot be read.
+And of those that are there and cannot be read or embedded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from ..records import FailedImage, MissingImage, Pruned
 from ..spaces import SPACES
 from . import vectors
 from .database import Connection
-from .stored_text import disk_path, stored_path, stored_ranges
+from .stored_text import disk_path, storable, stored_path, stored_ranges
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -93,6 +93,53 @@ def failed(connection: Connection, paths: Sequence[str] | None = None) -> list[F
     return [FailedImage(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
+def mark_damaged(connection: Connection, errors: Mapping[int, str], contents: Mapping[int, bytes]) -> None:
+    """Record why the pictures of some images cannot be decoded; the size that they claim is not known to be theirs.
+
+    contents: what it was that cannot be decoded. A row that has other content by now is left as it is.
+    """
+    connection.execute(
+        "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
+        " FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS new(id, error, content_hash)"
+        " WHERE f.id = new.id AND f.content_hash = new.content_hash AND f.error IS NULL",
+        [list(errors), [storable(error) for error in errors.values()], [contents[id] for id in errors]],
+    )
+
+
+def mark_unembeddable(connection: Connection, errors: Mapping[int, str]) -> dict[int, str]:
+    """Record why no vectors can be made of the pictures of some images. Returns their paths, by id."""
+    rows = connection.execute(
+        "UPDATE image_file f SET error = new.error FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
+        " WHERE f.id = new.id RETURNING f.id, f.path",
+        [list(errors), [storable(error) for error in errors.values()]],
+    )
+    return {id: disk_path(path) for id, path in rows}
+
+
+def with_text(connection: Connection, texts: Collection[int]) -> dict[int, str]:
+    """The path of an image that has a text as its prompt or negative prompt, by the text's id."""
+    rows = connection.execute(
+        "SELECT id, path FROM (SELECT t.id, coalesce("
+        "  (SELECT path FROM image_file WHERE prompt_id = t.id LIMIT 1),"
+        "  (SELECT path FROM image_file WHERE negative_prompt_id = t.id LIMIT 1)) AS path"
+        " FROM unnest(%s::bigint[]) AS t(id)) found WHERE path IS NOT NULL",
+        [list(texts)],
+    )
+    return {id: disk_path(path) for id, path in rows}
+
+
+def mark_replaced(connection: Connection, contents: Mapping[int, bytes]) -> None:
+    """Have the next run that comes by read some files again, whatever their time and size: they are not those any more.
+
+    contents: what the rows say that the files hold.
+    """
+    connection.execute(
+        "UPDATE image_file f SET modified_at = NULL FROM unnest(%s::bigint[], %s::bytea[]) AS old(id, content_hash)"
+        " WHERE f.id = old.id AND f.content_hash = old.content_hash",
+        [list(contents), list(contents.values())],
+    )
+
+
 def paths(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
     """The paths, by id, of those of some images that are missing."""
     rows = connection.execute(
@@ -132,9 +179,11 @@ def _delete_unused_texts(connection: Connection, ids: Sequence[int]) -> int:
     unused = [
         id
         for (id,) in connection.execute(
+            # Locked, so that none gets a vector once its vectors are removed: `vectors.held`.
             "SELECT id FROM prompt_text t WHERE id = ANY(%s)"
             " AND NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
-            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)",
+            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)"
+            " ORDER BY id FOR UPDATE",
             [ids],
         )
     ]

@@ -48,7 +48,7 @@ def under_way(connection: Connection) -> dict[str, Reembedding]:
 
 
 def write(connection: Connection, space: Space, owners: Sequence[int], made: Vectors) -> None:
-    """Write new vectors, shape (len(owners), space.width). Raises EncoderError, as `vectors.write` does."""
+    """Write new vectors, shape (len(owners), space.width), of owners as for `vectors.write`. Raises EncoderError."""
     connection.execute(
         sql.SQL("INSERT INTO {next} SELECT * FROM unnest(%b::bigint[], %b::halfvec[]) ON CONFLICT DO NOTHING").format(
             **names(space)

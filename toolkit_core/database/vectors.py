@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg import sql
 
-from ..errors import EncoderError
+from ..errors import EncoderError, UnusableVectors
 from ..records import EncoderRecord
 from ..spaces import Space
 from .database import Connection
@@ -19,6 +19,13 @@ from .stored_text import disk_path
 
 Vectors: TypeAlias = NDArray[np.float32]
 Part: TypeAlias = Literal["sealed", "open", "sketch", "next"]
+
+
+class Picture(NamedTuple):
+    """What a picture's vector is made of: the file at a path, while it has the content that the row was made of."""
+
+    path: str
+    content_hash: bytes
 
 
 def table(space: Space, part: Part | None = None) -> sql.Identifier:
@@ -47,16 +54,16 @@ def names(space: Space) -> dict[str, sql.Composable]:
 
 def pending(
     connection: Connection, space: Space, after: int, limit: int, part: Part | None = None
-) -> list[tuple[int, str]]:
-    """The next owners without a vector, in id order: (prompt id, text), or (image id, path on disk).
+) -> list[tuple[int, Any]]:
+    """The next owners without a vector, in id order: (prompt id, text), or (image id, `Picture`).
 
     part: the table that lacks the vector, in place of the whole.
     """
-    statement = pending_query(space, table(space, part), sql.SQL("o.id, o.value"))
+    statement = pending_query(space, table(space, part), sql.SQL("o.id, o.value, o.content_hash"))
     rows = connection.execute(
         sql.SQL("{} ORDER BY o.id LIMIT %(limit)s").format(statement), {"after": after, "limit": limit}
     )
-    return [(id, value if space.of == "text" else disk_path(value)) for id, value in rows]
+    return [(id, value if space.of == "text" else Picture(disk_path(value), content)) for id, value, content in rows]
 
 
 def present(connection: Connection, space: Space, owners: Sequence[int]) -> set[int]:
@@ -64,6 +71,25 @@ def present(connection: Connection, space: Space, owners: Sequence[int]) -> set[
     statement = sql.SQL("SELECT {owner} FROM {table} WHERE {owner} = ANY(%s)")
     rows = connection.execute(statement.format(owner=owner(space), table=table(space)), [list(owners)])
     return {id for (id,) in rows}
+
+
+def held(connection: Connection, space: Space, owners: Collection[int], contents: Mapping[int, bytes]) -> set[int]:
+    """Those of some owners that a vector may still be written for: they are there until the transaction's end.
+
+    contents: what the pixels of each picture came from, by owner. Those of a file that was replaced since are left out.
+    So are those that another transaction is changing, as if they had no vector yet: it may take its locks in another
+    order, and is not waited for. Call it before anything is written: whoever changes or deletes an owner locks that
+    first, its vectors after it.
+    """
+    if space.of == "text":
+        rows = connection.execute(
+            "SELECT id FROM prompt_text WHERE id = ANY(%s) FOR KEY SHARE SKIP LOCKED", [list(owners)]
+        )
+        return {id for (id,) in rows}
+    rows = connection.execute(
+        "SELECT id, content_hash FROM image_file WHERE id = ANY(%s) FOR SHARE SKIP LOCKED", [list(owners)]
+    )
+    return {id for id, content_hash in rows if content_hash is not None and content_hash == contents.get(id)}
 
 
 def count_pending(connection: Connection, space: Space, part: Part | None = None) -> int:
@@ -81,7 +107,8 @@ def pending_query(space: Space, table: sql.Identifier, columns: sql.SQL) -> sql.
 def write(connection: Connection, space: Space, owners: Sequence[int], vectors: Vectors) -> None:
     """Write vectors, shape (len(owners), space.width), replacing those that are there.
 
-    Raises EncoderError where a value is not finite in half precision: such a vector could never be found.
+    The owners are written in the same transaction, or `held` by it.
+    Raises UnusableVectors where one is not finite, or zero, in half precision: such a vector could never be found.
     """
     halved = halves(space, owners, vectors)
     order = np.argsort(owners)  # one lock order for all writers
@@ -104,16 +131,28 @@ def write(connection: Connection, space: Space, owners: Sequence[int], vectors: 
 
 
 def halves(space: Space, owners: Sequence[int], vectors: Vectors) -> list[HalfVector]:
-    """Vectors of some owners as they are stored. Raises EncoderError for a wrong shape, or what no halves can hold."""
-    if vectors.shape != (len(owners), space.width):
-        raise EncoderError(
-            f"{space.name} vectors have shape {vectors.shape}, but {(len(owners), space.width)} was expected."
-        )
+    """Vectors of some owners as they are stored. Raises as `halved` does."""
+    return [HalfVector(row) for row in halved(space, len(owners), vectors)]
+
+
+def halved(space: Space, rows: int, vectors: Vectors) -> NDArray[np.float16]:
+    """Vectors in the half precision that they are stored in.
+
+    Raises EncoderError for a wrong shape, UnusableVectors for those that are not finite then, or zero.
+    """
+    if vectors.shape != (rows, space.width):
+        raise EncoderError(f"{space.name} vectors have shape {vectors.shape}, but {(rows, space.width)} was expected.")
     with np.errstate(over="ignore"):
         values = vectors.astype(np.float16)
-    if not np.isfinite(values).all():
-        raise EncoderError(f"The {space.name} encoder gave a vector with values that are not finite in half precision.")
-    return [HalfVector(row) for row in values]
+    for unusable, what in (
+        (~np.isfinite(values).all(axis=1), "with values that are not finite"),
+        (~values.any(axis=1), "that is zero"),
+    ):
+        if unusable.any():
+            raise UnusableVectors(
+                f"The {space.name} encoder gave a vector {what} in half precision.", np.flatnonzero(unusable).tolist()
+            )
+    return values
 
 
 def remove(connection: Connection, space: Space, owners: Sequence[int]) -> None:
@@ -169,14 +208,14 @@ def is_current(connection: Connection, space: Space, since: datetime | None) -> 
 # PostgreSQL might read the whole table first for an EXISTS.
 PENDING_TEXTS = """
     SELECT {columns}
-    FROM (SELECT id, text AS value FROM prompt_text) o
+    FROM (SELECT id, text AS value, NULL::bytea AS content_hash FROM prompt_text) o
     WHERE o.id > %(after)s AND NOT EXISTS (SELECT FROM {table} e WHERE e.prompt_id = o.id AND e.prompt_id > %(after)s)
       AND ((SELECT 1 FROM image_file f WHERE f.prompt_id = o.id LIMIT 1) IS NOT NULL
            OR (SELECT 1 FROM image_file f WHERE f.negative_prompt_id = o.id LIMIT 1) IS NOT NULL)
 """
 PENDING_IMAGES = """
     SELECT {columns}
-    FROM (SELECT id, path AS value, error, missing_since FROM image_file) o
+    FROM (SELECT id, path AS value, content_hash, error, missing_since FROM image_file) o
     WHERE o.id > %(after)s AND NOT EXISTS (SELECT FROM {table} e WHERE e.image_id = o.id AND e.image_id > %(after)s)
       AND o.error IS NULL AND o.missing_since IS NULL
 """

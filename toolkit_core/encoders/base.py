@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EncoderError, TextTowerMissing
+from ..errors import EncoderError, TextTowerMissing, UnusableVectors
 from ..spaces import SPACES
 from .batching import is_out_of_memory
 from .identity import PROBE_TEXTS, probe_images
@@ -119,7 +119,7 @@ class Encoder(ABC):
         return np.concatenate(vectors)
 
     def _checked(self, vectors: Vectors, rows: int) -> Vectors:
-        """The same vectors as float32. Raises EncoderError for a wrong shape, NaN or infinity."""
+        """The same vectors as float32. Raises EncoderError for a wrong shape, UnusableVectors for NaN or infinity."""
         width = SPACES[self.space].width
         if vectors.shape != (rows, width):
             raise EncoderError(
@@ -127,10 +127,11 @@ class Encoder(ABC):
                 f"they are not weights for this space."
             )
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        if not np.isfinite(vectors).all():
-            raise EncoderError(
-                f"{self.space} weights {self.name!r} gave NaN or infinity on {self.device}. The file may be damaged: "
-                f"get it again, or run this encoder in float32."
+        if (unusable := ~np.isfinite(vectors).all(axis=1)).any():
+            raise UnusableVectors(
+                f"{self.space} weights {self.name!r} gave NaN or infinity on {self.device}. They may be damaged: get "
+                f"them again, or run this encoder in float32.",
+                np.flatnonzero(unusable).tolist(),
             )
         return vectors
 

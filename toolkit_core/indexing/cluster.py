@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..database import Database
 from ..database.claims import Worker
+from ..database.vectors import Picture
 from ..errors import ClusterError
 from ..records import FailedFile, IndexReport, Progress
 from ..settings import Settings
@@ -62,11 +63,11 @@ class _Found:
 class _Read:
     """A batch as it was read.
 
-    undecodable: pictures without pixels, by owner and path. unseen: files that waited and are not there.
+    undecodable: pictures without pixels, by owner. unseen: files that waited and are not there.
     """
 
     work: Sequence[ReadFile | FailedFile] | Waiting
-    undecodable: Mapping[int, str] = field(default_factory=dict)
+    undecodable: Mapping[int, Picture] = field(default_factory=dict)
     unseen: Sequence[FailedFile] = ()
 
 
@@ -281,6 +282,8 @@ class _Encoding:
             else:
                 steps.write((job, made))
                 files += len(job.unopened) + len(job.fresh) + len(job.continued)
+        tally.failed += self._embedder.failed.values()
+        self._embedder.failed.clear()
         done = _Done(
             tally,
             files,
@@ -318,8 +321,8 @@ def _read_batch(readers: ThreadPoolExecutor, found: _Found, node_types: Any) -> 
     if found.work.space.of == "text":
         return _Read(found.work)
     waiting, lost = with_pixels(readers, found.work, read_pixels)
-    undecodable = {owner: path for owner, path in lost.items() if presence(path) == "there"}
-    return _Read(waiting, undecodable, [_unseen(path) for owner, path in lost.items() if owner not in undecodable])
+    there = {owner: picture for owner, picture in lost.items() if presence(picture.path) == "there"}
+    return _Read(waiting, there, [_unseen(picture.path) for owner, picture in lost.items() if owner not in there])
 
 
 def _unseen(path: str) -> FailedFile:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..database import Database, images, missing, revision
+from ..database import Database, missing, revision
+from ..database.vectors import Picture
 from ..encoders.pixels import decode
 from ..errors import ImageError
 from ..records import Progress, Pruned
@@ -54,19 +56,28 @@ def note_gone(database: Database, paths: Iterable[str]) -> int:
     return marked
 
 
-def note_undecodable(database: Database, pictures: Mapping[int, str]) -> None:
-    """Record of images, by id and path, why they cannot be decoded, so that no later run tries again in vain."""
+def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> None:
+    """Record of images, by id, why they cannot be decoded, so that no later run tries again in vain.
+
+    A file that is another one by now is to be read again by the run that comes by it.
+    """
     errors: dict[int, str] = {}
-    for id, path in pictures.items():
+    replaced: dict[int, bytes] = {}
+    for id, picture in pictures.items():
         try:
-            decode(Path(path).read_bytes())
+            data = Path(picture.path).read_bytes()
+            if hashlib.sha256(data).digest() == picture.content_hash:
+                decode(data)
+            else:
+                replaced[id] = picture.content_hash
         except ImageError as error:
             errors[id] = str(error)
         except OSError:
             continue
-    if errors:
+    if errors or replaced:
         with database.transaction() as connection:
-            images.mark_damaged(connection, errors)
+            missing.mark_damaged(connection, errors, {id: pictures[id].content_hash for id in errors})
+            missing.mark_replaced(connection, replaced)
             revision.bump(connection)
 
 

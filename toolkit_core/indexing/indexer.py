@@ -110,7 +110,7 @@ class Indexer:
             changed=self._tally.counts["changed"],
             unchanged=self._tally.counts["unchanged"],
             moved=self._tally.counts["moved"],
-            failed=tuple(self._tally.failed),
+            failed=tuple(dict.fromkeys([*self._tally.failed, *self._embedder.failed.values()])),
             missing=missing,
             embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,
@@ -243,7 +243,7 @@ class Indexer:
         return elsewhere if self._embedder.is_usable(space) else 0
 
     def _decoded(self, waiting: Waiting) -> Waiting:
-        """With pixels in place of paths; without files that are gone or damaged by now."""
+        """With pixels in place of pictures; without files that are gone, damaged or other ones by now."""
         read = self._clock.timed("read", read_pixels, READERS)
         there, lost = with_pixels(self._readers, waiting, read)
         note_undecodable(self._database, lost)

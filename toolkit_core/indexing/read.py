@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database.images import ImageRow
+from ..database.vectors import Picture
 from ..encoders.pixels import Pixels, decode, upright_size
 from ..errors import ImageError
 from ..metadata import READER_VERSION, read_parameters, read_texts
@@ -84,9 +85,10 @@ def read_bytes(found: FoundFile) -> bytes | FailedFile:
         return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")
 
 
-def read_pixels(path: str) -> Pixels | None:
-    """The pixels of a file that has a row; None where it is gone or damaged by now."""
+def read_pixels(picture: Picture) -> Pixels | None:
+    """The pixels of a file that has a row; None where it is gone, damaged or another one by now."""
     try:
-        return decode(Path(path).read_bytes()).pixels
+        data = Path(picture.path).read_bytes()
+        return decode(data).pixels if hashlib.sha256(data).digest() == picture.content_hash else None
     except (OSError, ImageError):
         return None

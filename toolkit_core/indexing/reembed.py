@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeAlias
 
 from ..database import Database, reembedding, vectors
 from ..encoders.base import ImageEncoder, TextEncoder
 from ..encoders.identity import compare_probes
 from ..records import Progress
 from ..spaces import IndexKind, Space
-from .embedder import batch_size, decoded, encoded
+from .embedder import Made, Waiting, batch_size, encoded, with_pixels
 from .stages import BATCHES_AHEAD, READERS, ahead
-
-_Batch: TypeAlias = "tuple[list[int], list[Any]]"
 
 
 def reembed_space(
@@ -58,27 +55,29 @@ def _fill(
     ):
         batches = _lacking(database, space)
         if space.of == "image":
-            batches = ahead(decoder, lambda batch: decoded(readers, *batch), batches, BATCHES_AHEAD)
-        for (owners, _), new in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
+            batches = ahead(decoder, lambda batch: with_pixels(readers, batch)[0], batches, BATCHES_AHEAD)
+        for batch, new in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
             if new is not None:
                 with database.transaction() as connection:
-                    reembedding.write(connection, space, owners, new)
-            made += len(owners)
+                    owners, of_them = new.of(batch.owners, batch.held(connection))
+                    if owners:
+                        reembedding.write(connection, space, owners, of_them)
+                made += len(owners)
             progress(Progress(f"reembed {space.name}", made, max(total, made)))
     return made
 
 
-def _lacking(database: Database, space: Space) -> Iterator[_Batch]:
-    """The owners without a new vector, and their texts or paths."""
+def _lacking(database: Database, space: Space) -> Iterator[Waiting]:
+    """The owners without a new vector."""
     after = 0
     while True:
         with database.transaction() as connection:
             found = vectors.pending(connection, space, after, batch_size(space), "next")
         if not found:
             return
-        yield [owner for owner, _ in found], [value for _, value in found]
+        yield Waiting(space, [owner for owner, _ in found], [value for _, value in found])
         after = found[-1][0]
 
 
-def _encoded(encoder: TextEncoder | ImageEncoder, batch: _Batch) -> tuple[_Batch, vectors.Vectors | None]:
-    return batch, encoded(encoder, batch[1]) if batch[1] else None
+def _encoded(encoder: TextEncoder | ImageEncoder, batch: Waiting) -> tuple[Waiting, Made | None]:
+    return batch, encoded(encoder, batch.space, batch.values) if batch.values else None

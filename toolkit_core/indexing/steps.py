@@ -10,12 +10,11 @@ from typing import TypeAlias
 from ..database import Database, images, raw_metadata, revision
 from ..database.claims import FILE, Worker, file_key
 from ..database.images import ImageRow, KnownFile
-from ..database.vectors import Vectors
 from ..encoders.pixels import Pixels
 from ..records import FailedFile
 from ..spaces import SPACES
 from .continued import continued_rows
-from .embedder import Embedder, Waiting
+from .embedder import Embedder, Made, Waiting, no_vector
 from .read import ReadFile
 from .scan import FoundFile, find_file, presence
 
@@ -92,16 +91,22 @@ class Steps:
             known=known,
         )
 
-    def encoded(self, job: Job) -> tuple[Job, Vectors | None]:
+    def encoded(self, job: Job) -> tuple[Job, Made | None]:
         """A batch with its vectors; None where it has none to be made, or its space is left out."""
         if isinstance(job, Waiting):
             return job, self._embedder.encode(job.space, job.values)
         return job, self._embedder.encode(PICTURES, [pixels for _, pixels in job.pictures])
 
-    def write(self, encoded: tuple[MatchedFiles, Vectors | None]) -> None:
+    def write(self, encoded: tuple[MatchedFiles, Made | None]) -> None:
         """Write a batch of files with the vectors of its pictures, and give up the claim on it."""
-        batch, picture_vectors = encoded
-        written = [*batch.fresh, *batch.redescribed]
+        batch, made = encoded
+        places = [i for i, _ in batch.pictures]
+        errors = {places[row]: no_vector(PICTURES, error) for row, error in made.failed.items()} if made else {}
+        fresh = [
+            replace(item, row=replace(item.row, error=errors[i])) if i in errors else item
+            for i, item in enumerate(batch.fresh)
+        ]
+        written = [*fresh, *batch.redescribed]
         with self._database.transaction() as connection:
             metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
@@ -117,8 +122,8 @@ class Steps:
                 connection,
                 [replace(item.row, metadata_id=id) for item, id in zip(written, metadata_ids, strict=True)],
             )
-            if picture_vectors is not None:
-                self._embedder.write(connection, PICTURES, [ids[i] for i, _ in batch.pictures], picture_vectors)
+            if made is not None:
+                self._embedder.write(connection, PICTURES, *made.of([ids[i] for i in places], ids))
             if continued or batch.fresh or any(news):
                 revision.bump(connection)
             paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
@@ -134,6 +139,4 @@ class Steps:
                 "moved" if path != before.path else "changed" if path in redescribed else "unchanged"
             ] += 1
         self._tally.failed += batch.unopened
-        self._tally.failed += [
-            FailedFile(item.path, item.row.error) for item in batch.fresh if item.row.error is not None
-        ]
+        self._tally.failed += [FailedFile(item.path, item.row.error) for item in fresh if item.row.error is not None]
