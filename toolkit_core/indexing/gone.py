@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from ..database import Database, images, missing, revision
 from ..encoders.pixels import decode
 from ..errors import ImageError
 from ..records import Progress, Pruned
+from .read import LARGEST_FILE
+from .regular import read_regular
 from .scan import presence
 from .stages import batches
 
@@ -59,7 +60,7 @@ def note_undecodable(database: Database, pictures: Mapping[int, str]) -> None:
     errors: dict[int, str] = {}
     for id, path in pictures.items():
         try:
-            decode(Path(path).read_bytes())
+            decode(read_regular(path, LARGEST_FILE))
         except ImageError as error:
             errors[id] = str(error)
         except OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database.images import ImageRow
@@ -12,6 +11,7 @@ from ..encoders.pixels import Pixels, decode, upright_size
 from ..errors import ImageError
 from ..metadata import READER_VERSION, read_parameters, read_texts
 from ..records import FailedFile, MetadataReading, MetadataText
+from .regular import read_regular
 from .scan import FoundFile
 from .sidecars import read_sidecars, stamp
 
@@ -79,14 +79,14 @@ def read_bytes(found: FoundFile) -> bytes | FailedFile:
     if found.file_size > LARGEST_FILE:
         return FailedFile(found.path, f"It has {found.file_size} bytes; more than {LARGEST_FILE} are not read.")
     try:
-        return Path(found.path).read_bytes()
+        return read_regular(found.path, LARGEST_FILE)
     except OSError as error:
         return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")
 
 
 def read_pixels(path: str) -> Pixels | None:
-    """The pixels of a file that has a row; None where it is gone or damaged by now."""
+    """The pixels of a file that has a row; None where it is gone or damaged by now, or no file any more."""
     try:
-        return decode(Path(path).read_bytes()).pixels
+        return decode(read_regular(path, LARGEST_FILE)).pixels
     except (OSError, ImageError):
         return None

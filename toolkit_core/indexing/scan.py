@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import PathNotFound
 from ..records import FailedFile
+from .regular import NO_FILE, is_regular
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
 
 SUFFIXES = frozenset(
@@ -159,6 +160,8 @@ def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> 
     # A character has four bytes at most, and most paths are far too short to be counted.
     if 4 * len(path) > LONGEST_PATH and len(os.fsencode(path)) > LONGEST_PATH:
         return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
+    if not is_regular(status):
+        return FailedFile(path, f"It cannot be read: {NO_FILE}")
     return FoundFile(path, status.st_size, modified_at(status), sidecars)
 
 
