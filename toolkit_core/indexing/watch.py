@@ -259,8 +259,11 @@ class Follower:
         outermost = [folder for folder in came if self._came.isdisjoint(map(str, Path(folder).parents))]
         with self._opened() as library:
             for folder in outermost:
-                pairs = compared(library.database, [folder])
-                self._gone.update(row.path for found, row in pairs if found is None and row is not None)
+                for found, row in compared(library.database, [folder]):
+                    if self._is_stopped():
+                        raise _Interrupted
+                    if found is None and row is not None:
+                        self._gone.add(row.path)
         self._came.difference_update(came)
 
     def _note_gone(self) -> None:
