@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from toolkit_core.indexing.gone import note_undecodable
 from toolkit_core.indexing.read import read_bytes
 from toolkit_core.indexing.regular import read_regular
 from toolkit_core.indexing.scan import FoundFile, find_file
@@ -51,7 +50,6 @@ def test_picture_that_is_a_pipe_when_it_is_embedded_stays_pending(library: Libra
     library.index([path], embed=False)
     replace_by_pipe(path)
     assert library.index([]).pending["clip_h"] == 1
-    note_undecodable(library.database, {1: str(path)})
     assert library.failures() == []
 
 
