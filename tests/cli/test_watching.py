@@ -49,6 +49,13 @@ def test_watch_refuses_a_file(run: Run, make_picture: MakePicture) -> None:
     assert "is a file. Name the folder" in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize("seconds", ["0", "86401", "1e12", "inf"])
+def test_watch_refuses_seconds_that_it_does_not_wait_for(run: Run, tmp_path: Path, seconds: str) -> None:
+    done = run("watch", tmp_path, "--poll", seconds, check=False)
+    assert done.returncode == 2
+    assert "Invalid value for '--poll'" in done.stderr
+
+
 @pytest.fixture
 def gone(home: Path, schema: str, make_picture: MakePicture, pictures: Path) -> Path:
     """A folder that lost two files, one a favourite; the other lay in a folder that is gone, too."""

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -23,100 +23,11 @@ from toolkit_core.library import Library
 from toolkit_core.records import IndexReport
 from toolkit_core.spaces import EMBEDDINGS
 
+from .watched import Watched, following, state, watching
+
 MakePicture = Callable[..., Path]
-SECONDS = 60.0
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows does so in another way")
-
-
-def state(library: Library) -> dict[str, tuple[int, str | None, str | None, bool, int]]:
-    """By path: id, prompt, error, whether it is missing, and how many embeddings it has."""
-    with library.database.transaction() as connection:
-        rows = connection.execute(
-            "SELECT path, id, prompt, error, missing_since IS NOT NULL,"
-            " num_nonnulls(prompt_embedding, negative_prompt_embedding, image_embedding, clip_l_embedding,"
-            " clip_g_embedding) FROM image"
-        )
-        return {path: tuple(rest) for path, *rest in rows}  # pyright: ignore[reportReturnType]
-
-
-def until(condition: Callable[[], bool], what: Callable[[], object] = lambda: None) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
-
-
-class Watched:
-    """A library that follows a folder in a thread, and what it reports."""
-
-    def __init__(self, library: Library, run: Callable[[threading.Event], None]) -> None:
-        self.library = library
-        self.stop = threading.Event()
-        self.reports: list[IndexReport] = []
-        self._error: BaseException | None = None
-
-        def target() -> None:
-            try:
-                run(self.stop)
-            except BaseException as error:
-                self._error = error
-
-        self.thread = threading.Thread(target=target)
-
-    @property
-    def embedded(self) -> int:
-        return sum(sum(report.embedded.values()) for report in self.reports)
-
-    def id(self, path: Path) -> int:
-        return state(self.library)[str(path)][0]
-
-    def until_equal(self, *paths: Path, missing: int = 0) -> None:
-        """Wait until these files, and no others, are there and have all their embeddings."""
-
-        def is_equal() -> bool:
-            rows = state(self.library)
-            there = {path for path, (*_, error, gone, count) in rows.items() if not gone and not error and count == 5}
-            return there == set(map(str, paths)) and len(rows) == len(paths) + missing
-
-        self.until(is_equal)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        until(lambda: condition() or self._error is not None, lambda: state(self.library))
-        if self._error is not None:
-            raise self._error
-
-    def end(self) -> None:
-        self.stop.set()
-        self.thread.join(SECONDS)
-        assert not self.thread.is_alive()
-        if self._error is not None:
-            raise self._error
-
-
-@contextmanager
-def watching(library: Library, folder: Path, **options: Any) -> Iterator[Watched]:
-    watched = Watched(library, lambda stop: library.watch([folder], reports.append, stop=stop, **options))
-    reports = watched.reports
-    watched.thread.start()
-    try:
-        yield watched
-    finally:
-        watched.end()
-
-
-@contextmanager
-def following(library: Library, folder: Path, **options: Any) -> Iterator[Watched]:
-    """With the options that `Library.watch` has none of."""
-    reports: list[IndexReport] = []
-    follower = Follower(lambda: nullcontext(library), [folder], FollowOptions(on_report=reports.append, **options))
-    watched = Watched(library, follower.run)
-    watched.reports = reports
-    watched.thread.start()
-    try:
-        yield watched
-    finally:
-        watched.end()
 
 
 @pytest.fixture(autouse=True)
@@ -286,21 +197,6 @@ def test_polling_sees_the_same(library: Library, folder: Path, make_picture: Mak
         watched.until_equal(moved)
         assert watched.id(moved) == id
         shutil.rmtree(moved.parent)
-        watched.until_equal(missing=1)
-
-
-def test_changes_that_cannot_be_heard_are_found_by_walks(
-    library: Library, folder: Path, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_watches_left(*_: Any, **__: Any) -> Any:
-        raise OSError("OS file watch limit reached")
-
-    monkeypatch.setattr("watchfiles.watch", no_watches_left)
-    monkeypatch.setattr("toolkit_core.indexing.listen.POLL_SECONDS", 0.2)
-    with watching(library, folder) as watched:
-        path = make_picture("a.png", "a fox", "")
-        watched.until_equal(path)
-        path.unlink()
         watched.until_equal(missing=1)
 
 

@@ -37,6 +37,7 @@ def watch(
         typer.Option(
             metavar="SECONDS",
             min=1.0,
+            max=86_400.0,
             help="Look at the folders so often, in place of being told of changes. For network shares.",
             show_default=False,
         ),

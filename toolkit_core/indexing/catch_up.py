@@ -9,7 +9,7 @@ from ..database.images import KnownFile
 from ..records import FailedFile, IndexReport, Progress
 from .compare import compared, is_as_known
 from .gone import count_missing, note_unseen
-from .scan import FoundFile
+from .scan import FoundFile, Walk
 from .stages import batches
 
 FILES_A_RUN = 500
@@ -28,10 +28,11 @@ def catch_up(
         sizes = {image.file_size for image in missing.below(connection)}
     if newest is None:
         return
+    walk = Walk()
     changed: list[str] = []
     older: list[FoundFile] = []
     unseen: list[KnownFile] = []
-    for number, (found, row) in enumerate(compared(database, [folder]), 1):
+    for number, (found, row) in enumerate(compared(database, [folder], walk), 1):
         if number % 1000 == 0:
             progress(Progress("scan", number, None, found.path if found else None))
         if found is None:
@@ -43,7 +44,7 @@ def catch_up(
             changed.append(found.path)
         else:
             older.append(found)
-    gone = note_unseen(database, [folder], [row.path for row in unseen])
+    gone = note_unseen(database, [folder, *walk.links], [row.path for row in unseen])
     sizes.update(row.file_size for row in unseen if row.path in gone)
     changed += [found.path for found in older if found.file_size in sizes]
     for paths in batches(changed, FILES_A_RUN):

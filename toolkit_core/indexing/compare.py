@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
+from pathlib import Path
 
 from ..database import Database, images
 from ..database.images import KnownFile
 from ..records import FailedFile
-from .scan import FoundFile, scan
+from .scan import FoundFile, Walk
 from .sidecars import stamp
 from .stages import batches
 
@@ -17,17 +18,37 @@ ROWS_A_PAGE = 10_000
 
 
 def compared(
-    database: Database, roots: Sequence[str], *, recursive: bool = True
+    database: Database, roots: Sequence[str], walk: Walk | None = None
 ) -> Iterator[tuple[FoundFile | FailedFile | None, KnownFile | None]]:
     """The image files at or below resolved paths, each with its row; files without one, and rows without a file.
 
-    Both sides come by path, so that a million of them take no memory. Where their orders differ (a folder behind a
-    link comes last, undecodable bytes sort differently), the two halves of a pair come one by one: a file without a
-    row may have one, and a row without a file may be of a file that is there.
+    After them those behind links to folders. Both sides come by path, so that a million of them take no memory. Where
+    their orders differ (undecodable bytes sort differently), or links lead to a folder above another one, the two
+    halves of a pair come one by one: a file without a row may have one, and a row without a file may be of a file that
+    is there.
+    walk: what it came by of links is known afterwards.
     """
-    rows = _rows(database, roots)
+    walk = walk or Walk()
+    yield from _merged(chain.from_iterable(map(walk.at, sorted(roots))), _rows(database, roots))
+    compared_folders = {Path(root) for root in roots}
+
+    def rows_below(folder: str) -> Iterator[KnownFile]:
+        path = Path(folder)
+        if compared_folders.isdisjoint((path, *path.parents)):
+            compared_folders.add(path)
+            yield from _rows_below(database, folder)
+
+    for folder in walk.behind_links:
+        yield from _merged(walk.at(folder), rows_below(folder))
+    for folder in walk.broken_links:
+        yield from ((None, row) for row in rows_below(folder))
+
+
+def _merged(
+    files: Iterator[FoundFile | FailedFile], rows: Iterator[KnownFile]
+) -> Iterator[tuple[FoundFile | FailedFile | None, KnownFile | None]]:
     row = next(rows, None)
-    for found in scan(roots, recursive=recursive):
+    for found in files:
         while row is not None and row.path < found.path:
             yield None, row
             row = next(rows, None)

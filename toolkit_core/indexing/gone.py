@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from ..database import Database, missing, revision
 from ..database.vectors import Picture
 from ..encoders.pixels import decode
 from ..errors import ImageError
 from ..records import Progress, Pruned
+from .read import LARGEST_FILE
+from .regular import read_regular
 from .scan import presence
 from .stages import batches
 
@@ -65,7 +66,7 @@ def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> Non
     replaced: dict[int, bytes] = {}
     for id, picture in pictures.items():
         try:
-            data = Path(picture.path).read_bytes()
+            data = read_regular(picture.path, LARGEST_FILE)
             if hashlib.sha256(data).digest() == picture.content_hash:
                 decode(data)
             else:

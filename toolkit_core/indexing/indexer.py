@@ -27,7 +27,7 @@ from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Wa
 from .gone import count_missing, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import read_file, read_pixels
-from .scan import FoundFile, resolve
+from .scan import FoundFile, Walk, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, READERS, StageClock, ahead, batches
 from .steps import Job, MatchedFiles, Steps, Tally
 
@@ -69,7 +69,6 @@ class Indexer:
         self._devices = devices
         self._index: IndexKind = index
         self._pair_index = pair_index
-        self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
         self._embed = embed
@@ -81,6 +80,7 @@ class Indexer:
         self._tally = Tally()
         # Files that another worker has claimed.
         self._elsewhere: list[FoundFile] = []
+        self._walk = Walk(recursive=recursive)
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
@@ -96,7 +96,7 @@ class Indexer:
             self._embedder = Embedder(self._database, self._encoders, self._worker)
             self._steps = Steps(self._database, self._embedder, self._worker, self._tally, reindex=self._reindex)
             # Before the new files are read, for among these are those that were moved.
-            gone = note_unseen(self._database, resolved, self._unseen)
+            gone = note_unseen(self._database, [*resolved, *self._walk.links], self._unseen)
             self._read_all(waiting)
             missing = count_missing(self._database, gone)
             pending = self._embed_all_pending() if self._embed else {}
@@ -127,7 +127,7 @@ class Indexer:
         changed = []
         self._unseen: list[str] = []
         unchanged = 0
-        for number, (found, row) in enumerate(compared(self._database, paths, recursive=self._recursive), 1):
+        for number, (found, row) in enumerate(compared(self._database, paths, self._walk), 1):
             if found is None:
                 assert row is not None
                 self._unseen.append(row.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database.images import ImageRow
@@ -13,6 +12,7 @@ from ..encoders.pixels import Pixels, decode, upright_size
 from ..errors import ImageError
 from ..metadata import READER_VERSION, read_parameters, read_texts
 from ..records import FailedFile, MetadataReading, MetadataText
+from .regular import read_regular
 from .scan import FoundFile
 from .sidecars import read_sidecars, stamp
 
@@ -80,15 +80,15 @@ def read_bytes(found: FoundFile) -> bytes | FailedFile:
     if found.file_size > LARGEST_FILE:
         return FailedFile(found.path, f"It has {found.file_size} bytes; more than {LARGEST_FILE} are not read.")
     try:
-        return Path(found.path).read_bytes()
+        return read_regular(found.path, LARGEST_FILE)
     except OSError as error:
         return FailedFile(found.path, f"It cannot be opened: {error.strerror or error}")
 
 
 def read_pixels(picture: Picture) -> Pixels | None:
-    """The pixels of a file that has a row; None where it is gone, damaged or another one by now."""
+    """The pixels of a file that has a row; None where it is gone, damaged, another one or no file by now."""
     try:
-        data = Path(picture.path).read_bytes()
+        data = read_regular(picture.path, LARGEST_FILE)
         return decode(data).pixels if hashlib.sha256(data).digest() == picture.content_hash else None
     except (OSError, ImageError):
         return None

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import PathNotFound
 from ..records import FailedFile
+from .regular import NO_FILE, is_regular
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
 
 SUFFIXES = frozenset(
@@ -78,37 +79,69 @@ def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile 
     Symbolic links to folders are followed, after all else; a folder that was walked already, by whatever link, is not
     walked again. What cannot be looked into comes back as FailedFile.
     """
-    walked: set[tuple[int, int]] = set()
-    behind_links: list[str] = []
-    folders: dict[str, FolderSidecars] = {}
-    for path in chain(sorted(paths), behind_links if recursive else ()):
-        inside = [_at(path, walked, behind_links, folders)]
+    walk = Walk(recursive=recursive)
+    for path in chain(sorted(paths), walk.behind_links):
+        yield from walk.at(path)
+
+
+class Walk:
+    """A walk over folders, one after the other. See `scan`.
+
+    behind_links: the real paths of the folders that links lead to, in the order in which they were come by; none where
+    it is not recursive. broken_links: the paths that other links lead to, where there is nothing.
+    """
+
+    def __init__(self, *, recursive: bool = True) -> None:
+        self._recursive = recursive
+        self._walked: set[tuple[int, int]] = set()
+        self._folders: dict[str, FolderSidecars] = {}
+        self.behind_links: list[str] = []
+        self.broken_links: list[str] = []
+
+    @property
+    def links(self) -> list[str]:
+        """Where all the links lead to."""
+        return [*self.behind_links, *self.broken_links]
+
+    def at(self, path: str) -> Iterator[FoundFile | FailedFile]:
+        """The file at a path, or every image file below the folder that was not walked yet, by path."""
+        inside = [self._at(path)]
         while inside:
             found = next(inside[-1], None)
             if found is None:
                 inside.pop()
             elif not isinstance(found, str):
                 yield found
-            elif recursive:
-                inside.append(_at(found, walked, behind_links, folders))
+            elif self._recursive:
+                inside.append(self._at(found))
+
+    def _at(self, path: str) -> Iterator[FoundFile | FailedFile | str]:
+        """The file at a path, or the image files of the folder and the paths of its folders, sorted."""
+        try:
+            status = Path(path).stat()
+            if not stat.S_ISDIR(status.st_mode):
+                yield _found(path, status, sidecars_beside(path, self._folders))
+            elif (status.st_dev, status.st_ino) not in self._walked:
+                self._walked.add((status.st_dev, status.st_ino))
+                links: list[os.DirEntry[str]] = []
+                yield from _entries(path, links)
+                if self._recursive:
+                    self._note_links(links)
+        except OSError as error:
+            yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
+
+    def _note_links(self, links: Sequence[os.DirEntry[str]]) -> None:
+        # The real path, so that a file has one path whichever link led to it.
+        for link in links:
+            real = os.path.realpath(link.path)
+            if link.is_dir():
+                self.behind_links.append(real)
+            elif not link.is_file():
+                self.broken_links.append(real)
 
 
-def _at(
-    path: str, walked: set[tuple[int, int]], behind_links: list[str], folders: dict[str, FolderSidecars]
-) -> Iterator[FoundFile | FailedFile | str]:
-    """The file at a path, or the image files of the folder and the paths of its folders, sorted."""
-    try:
-        status = Path(path).stat()
-        if not stat.S_ISDIR(status.st_mode):
-            yield _found(path, status, sidecars_beside(path, folders))
-        elif (status.st_dev, status.st_ino) not in walked:
-            walked.add((status.st_dev, status.st_ino))
-            yield from _entries(path, behind_links)
-    except OSError as error:
-        yield FailedFile(path, f"It cannot be looked into: {error.strerror or error}")
-
-
-def _entries(folder: str, behind_links: list[str]) -> Iterator[FoundFile | FailedFile | str]:
+def _entries(folder: str, links: list[os.DirEntry[str]]) -> Iterator[FoundFile | FailedFile | str]:
+    """The image files of a folder and the paths of its folders, sorted. links: filled with the links, but pictures."""
     # By name, and a folder as the paths below it are sorted.
     named: list[tuple[str, os.DirEntry[str]]] = []
     sidecars = FolderSidecars()
@@ -117,14 +150,15 @@ def _entries(folder: str, behind_links: list[str]) -> Iterator[FoundFile | Faile
             try:
                 if entry.is_dir():
                     if entry.is_symlink():
-                        # The real path, so that a file has one path whichever link led to it.
-                        behind_links.append(os.path.realpath(entry.path))
+                        links.append(entry)
                     else:
                         named.append((entry.name + os.sep, entry))
                 elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
                     named.append((entry.name, entry))
                 else:
                     sidecars.add(entry)
+                    if entry.is_symlink():
+                        links.append(entry)
             except OSError as error:
                 yield _unseen(entry.path, error)
     named.sort(key=itemgetter(0), reverse=True)
@@ -159,6 +193,8 @@ def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> 
     # A character has four bytes at most, and most paths are far too short to be counted.
     if 4 * len(path) > LONGEST_PATH and len(os.fsencode(path)) > LONGEST_PATH:
         return FailedFile(path, f"The path is longer than {LONGEST_PATH} bytes; move the file to a shorter one.")
+    if not is_regular(status):
+        return FailedFile(path, f"It cannot be read: {NO_FILE}")
     return FoundFile(path, status.st_size, modified_at(status), sidecars)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..metadata import MAX_SIDECAR_BYTES, SIDECAR_SUFFIXES
+from .regular import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -89,16 +90,13 @@ def stamp(sidecars: Sequence[Sidecar]) -> str | None:
 
 
 def read_sidecars(sidecars: Sequence[Sidecar]) -> dict[str, str]:
-    """The texts of sidecars by suffix; without those that cannot be opened."""
+    """The texts of sidecars by suffix; without those that cannot be opened, or grew too large."""
     texts: dict[str, str] = {}
     for sidecar in sidecars:
         try:
-            data = Path(sidecar.path).read_bytes()
+            texts[sidecar.suffix] = _decoded(read_regular(sidecar.path, MAX_SIDECAR_BYTES))
         except OSError as error:
             logger.debug("%s cannot be opened: %s", sidecar.path, error)
-            continue
-        if len(data) <= MAX_SIDECAR_BYTES:
-            texts[sidecar.suffix] = _decoded(data)
     return texts
 
 

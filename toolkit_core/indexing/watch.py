@@ -25,6 +25,7 @@ from ..errors import DatabaseError, PathNotFound
 from ..metadata import SIDECAR_SUFFIXES
 from ..records import IndexReport, Progress
 from .catch_up import catch_up
+from .compare import compared
 from .gone import note_gone
 from .listen import Heard, Listener
 from .scan import SUFFIXES, FoundFile, presence, real_path, scan
@@ -33,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[Progress], None]
 
-# How long a file has to stay the same before it is read.
-SETTLE_SECONDS = 0.5
+# How long a file has to stay the same before it is read, and for how long embedding waits for that.
+SETTLE_SECONDS, PATIENCE_SECONDS = 0.5, 10.0
 WALK_SECONDS = 900.0
 FILES_A_RUN = 500
 RETRY_SECONDS = 2.0
@@ -87,10 +88,11 @@ class FollowOptions:
 
 @dataclass
 class _Unsettled:
-    """A file as it was when it was last looked at; `due`: when to look again, by the monotonic clock."""
+    """A file as it was when it was last looked at. By the monotonic clock: when to look again, and when it came."""
 
     seen: tuple[int, int] | None
     due: float
+    came: float
 
 
 class Follower:
@@ -113,6 +115,8 @@ class Follower:
         self._gone: set[str] = set()
         self._unsettled: dict[str, _Unsettled] = {}
         self._unwalked: set[str] = set()
+        # Folders that came, in whose place there may have been others before.
+        self._came: set[str] = set()
         self._present: set[str] = set()
         self._next_walk = time.monotonic() + options.walk_every
         self._is_pending = False
@@ -148,13 +152,15 @@ class Follower:
     def _work(self) -> bool:
         """Do the most urgent piece of work. Returns whether there was one."""
         self._take_news()
-        if self._gone:
+        if self._gone and self._is_worth_noting():
             self._note_gone()
         elif still := self._settled():
             self._read(still)
+        elif self._came and self._options.is_idle():
+            self._note_replaced()
         elif self._unwalked and self._options.is_idle():
             self._walk(min(self._unwalked))
-        elif self._is_pending and not self._unsettled and self._options.is_idle():
+        elif self._is_pending and not self._is_settling() and self._options.is_idle():
             self._embed()
         elif self._unload_at is not None and time.monotonic() > self._unload_at:
             self._unload()
@@ -187,6 +193,8 @@ class Follower:
         if presence(folder) == "gone":
             logger.warning("%s is not there. What the library has of it is kept, and marked.", folder)
             self._gone.add(folder)
+        elif os.path.isdir(folder):  # noqa: PTH112
+            logger.info("%s is not followed any more: what was named leads elsewhere.", folder)
         else:
             logger.warning("%s cannot be looked into. What the library has of it stays as it is.", folder)
         self._present.discard(folder)
@@ -198,8 +206,9 @@ class Follower:
         if is_there:
             self._gone.discard(path)
             if came and os.path.isdir(path):  # noqa: PTH112
-                # What came with it, or right after it, may not be heard of.
+                # What came with it, or right after it, may not be heard of; nor what went with another of its name.
                 self._unsettle_all(path)
+                self._came.add(path)
         else:
             self._unsettled.pop(path, None)
             self._gone.add(path)
@@ -213,7 +222,9 @@ class Follower:
                 self._unsettle(found.path)
 
     def _unsettle(self, path: str) -> None:
-        self._unsettled[path] = _Unsettled(None, time.monotonic())
+        now = time.monotonic()
+        before = self._unsettled.get(path)
+        self._unsettled[path] = _Unsettled(None, now, before.came if before else now)
 
     def _settled(self) -> list[str]:
         """The files that have not changed since they were last looked at, a run of them at most."""
@@ -232,8 +243,28 @@ class Follower:
                 if len(still) == FILES_A_RUN:
                     break
             else:
-                self._unsettled[path] = _Unsettled(seen, now + SETTLE_SECONDS)
+                self._unsettled[path] = _Unsettled(seen, now + SETTLE_SECONDS, self._unsettled[path].came)
         return still
+
+    def _is_worth_noting(self) -> bool:
+        """Whether to open the library for what is gone: not for a temporary file, before there is another reason.
+
+        A folder looks the same by now, and so it waits.
+        """
+        return bool(self._unsettled) or self._options.is_idle() or any(map(_is_picture, self._gone))
+
+    def _note_replaced(self) -> None:
+        """Find out what folders that came do not hold of what lay in others of their names."""
+        came = list(self._came)
+        outermost = [folder for folder in came if self._came.isdisjoint(map(str, Path(folder).parents))]
+        with self._opened() as library:
+            for folder in outermost:
+                for found, row in compared(library.database, [folder]):
+                    if self._is_stopped():
+                        raise _Interrupted
+                    if found is None and row is not None:
+                        self._gone.add(row.path)
+        self._came.difference_update(came)
 
     def _note_gone(self) -> None:
         gone = list(self._gone)
@@ -270,9 +301,7 @@ class Follower:
         self._is_pending = False
         if self._options.embed is None:
             return
-        waits = self._watched(
-            lambda: self._is_stopped() or bool(self._heard) or bool(self._unsettled) or not self._options.is_idle()
-        )
+        waits = self._watched(self._has_something_better)
         try:
             with self._opened() as library:
                 report = self._options.embed(library, waits)
@@ -299,6 +328,25 @@ class Follower:
 
     def _is_stopped(self) -> bool:
         return self._stop.is_set()
+
+    def _has_something_better(self) -> bool:
+        """Whether there is more to do than to embed, or that may not be done now."""
+        if self._heard:
+            self._take_news()
+        return (
+            self._is_stopped()
+            or not self._options.is_idle()
+            or bool(self._gone)
+            or bool(self._came)
+            or bool(self._unwalked)
+            or self._is_settling()
+            or bool(self._settled())
+        )
+
+    def _is_settling(self) -> bool:
+        """Whether there are files that will soon be still. One that is written to all the time holds nothing up."""
+        earliest = time.monotonic() - PATIENCE_SECONDS
+        return any(file.came > earliest for file in self._unsettled.values())
 
     def _report(self, report: IndexReport) -> None:
         if report.new or report.changed or report.moved:
