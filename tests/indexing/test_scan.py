@@ -52,10 +52,16 @@ def test_path_that_the_system_refuses_is_a_failure_and_not_called_missing(tmp_pa
 def test_only_what_the_system_says_is_not_there_is_gone(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert {presence(tmp_path / name) for name in ("1.png", "broken.png", "loop", ".")} == {"there"}
-    assert {presence(tmp_path / name) for name in ("2.png", "folder/2.png", "1.png/2.png")} == {"gone"}
-    assert {presence(tmp_path / name) for name in ("x" * 300, "loop/1.png", "\ud800.png")} == {"unknown"}
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "folder.png").mkdir()
+    gone = ("2.png", "folder/2.png", "1.png/2.png", "broken.png")
+    unknown = ("x" * 300 + ".png", "loop.png", "loop.png/1.png", "\ud800.png")
+    assert {presence(tmp_path / name, of="anything") for name in ("1.png", "folder.png", ".")} == {"there"}
+    assert {presence(tmp_path / name, of="anything") for name in gone} == {"gone"}
+    assert {presence(tmp_path / name, of="anything") for name in unknown} == {"unknown"}
+    assert presence(tmp_path / "1.png") == "there"
+    assert {presence(tmp_path / name) for name in (*gone, "folder.png")} == {"gone"}
+    assert {presence(tmp_path / name) for name in unknown} == {"unknown"}
 
 
 def test_empty_folder_holds_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..database import Database, images, missing
 from ..database.images import KnownFile
-from ..records import FailedFile, IndexReport, Progress
+from ..records import IndexReport, Progress
 from .compare import compared, is_as_known
 from .gone import count_missing, note_unseen
 from .scan import FoundFile
@@ -34,10 +34,10 @@ def catch_up(
     for number, (found, row) in enumerate(compared(database, [folder]), 1):
         if number % 1000 == 0:
             progress(Progress("scan", number, None, found.path if found else None))
-        if found is None:
-            assert row is not None
-            unseen.append(row)
-        elif isinstance(found, FailedFile) or is_as_known(found, row):
+        if not isinstance(found, FoundFile):
+            if row is not None:
+                unseen.append(row)
+        elif is_as_known(found, row):
             continue
         elif row is not None or found.modified_at > newest:
             changed.append(found.path)

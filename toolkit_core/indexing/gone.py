@@ -20,7 +20,8 @@ def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str
     """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns the paths that are gone.
 
     Where it is not known whether a file is gone, its row stays as it is.
-    roots: real paths. unseen: the paths of the rows below them that the walk did not come by.
+    roots: real paths. unseen: the paths of the rows at or below them that the walk did not come by, or could not look
+    at.
     """
     if not roots:
         return set()
@@ -47,7 +48,7 @@ def note_gone(database: Database, paths: Iterable[str]) -> int:
     marked = 0
     for batch in batches(paths, PATHS_A_BATCH):
         with database.transaction() as connection:
-            now = missing.mark_below(connection, [path for path in batch if presence(path) == "gone"])
+            now = missing.mark_below(connection, [path for path in batch if presence(path, of="anything") == "gone"])
             if now:
                 revision.bump(connection)
             marked += now

@@ -19,7 +19,7 @@ from ..database import Database, images, vectors
 from ..database.claims import FILE, file_key, worker
 from ..database.segments import seal
 from ..errors import ConditioningError, EncoderError
-from ..records import FailedFile, IndexReport, Progress, SealedSpace
+from ..records import IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
@@ -128,11 +128,11 @@ class Indexer:
         self._unseen: list[str] = []
         unchanged = 0
         for number, (found, row) in enumerate(compared(self._database, paths, recursive=self._recursive), 1):
-            if found is None:
-                assert row is not None
-                self._unseen.append(row.path)
-            elif isinstance(found, FailedFile):
-                self._tally.failed.append(found)
+            if not isinstance(found, FoundFile):
+                if row is not None:
+                    self._unseen.append(row.path)
+                if found is not None:
+                    self._tally.failed.append(found)
             elif is_as_known(found, row) and not self._reindex:
                 unchanged += 1
             else:

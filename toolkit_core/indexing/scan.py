@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from ..errors import PathNotFound
 from ..records import FailedFile
@@ -22,6 +22,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
 # A longer path does not fit an index row of PostgreSQL.
 LONGEST_PATH = 2600
+
+Presence: TypeAlias = Literal["there", "gone", "unknown"]
 
 
 class FoundFile(NamedTuple):
@@ -41,7 +43,7 @@ def resolve(paths: Sequence[Path | str]) -> list[str]:
     resolved: dict[Path, None] = {}
     for path in paths:
         real = real_path(path)
-        if not os.path.exists(real) and presence(real) != "unknown":  # noqa: PTH110 - see `presence`
+        if not os.path.exists(real) and presence(real, of="anything") != "unknown":  # noqa: PTH110 - see `presence`
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
         resolved[real] = None
     return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
@@ -55,19 +57,19 @@ def real_path(path: Path | str) -> Path:
     return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name
 
 
-def presence(path: Path | str) -> Literal["there", "gone", "unknown"]:
-    """Whether there is anything at a path, be it a broken link.
+def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture") -> Presence:
+    """Whether there is a file at a picture's path, or anything at any path; of a link, where it leads to.
 
     Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
-    or on a drive that fails.
+    or on a drive that fails. A picture is gone, too, where a folder has its name by now.
     """
     try:
-        os.lstat(path)
+        status = os.stat(path)  # noqa: PTH116 - of Path, some versions of Python raise other errors
     except (FileNotFoundError, NotADirectoryError):
         return "gone"
     except (OSError, ValueError):  # ValueError: a name that another system gave, and this one cannot have
         return "unknown"
-    return "there"
+    return "gone" if of == "picture" and stat.S_ISDIR(status.st_mode) else "there"
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:

@@ -184,7 +184,7 @@ class Follower:
 
     def _lose(self, folder: str) -> None:
         """Give up what is due in a folder that is not there, or that nobody may look into."""
-        if presence(folder) == "gone":
+        if presence(folder, of="anything") == "gone":
             logger.warning("%s is not there. What the library has of it is kept, and marked.", folder)
             self._gone.add(folder)
         else:
@@ -194,7 +194,7 @@ class Follower:
 
     def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
         """Note what was heard of one path."""
-        is_there = presence(path) == "there"
+        is_there = presence(path, of="anything") == "there"
         if is_there:
             self._gone.discard(path)
             if came and os.path.isdir(path):  # noqa: PTH112

@@ -190,12 +190,14 @@ class Filling(OpenedLibrary):
     ) -> IndexReport:
         """Read again what could not be read, though it has not changed: a drive that had failed, a newer decoder.
 
+        What is gone by now is marked as missing in place of that.
         folders: see `failures`. See `index` for the rest.
         """
-        from ..indexing.scan import presence
+        from ..indexing.gone import note_unseen
 
-        failed = [image.path for image in self.failures(folders) if presence(image.path) != "gone"]
-        return self.index(failed, progress, reindex=True)
+        failed = [image.path for image in self.failures(folders)]
+        gone = note_unseen(self.database, failed, failed)
+        return self.index([path for path in failed if path not in gone], progress, reindex=True)
 
     def missing(
         self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
