@@ -43,6 +43,12 @@ def test_watch_tells_what_it_does_and_ends_without_an_error(
     assert (process.returncode, errors.strip().splitlines()[-1:]) == (0, ["Stopped."])
 
 
+@pytest.mark.parametrize("command", ["watch", "prune", "index", "failures"])
+def test_empty_folder_is_not_the_current_one(run: Run, command: str) -> None:
+    done = run(command, "", check=False)
+    assert (done.returncode, "It is empty. Write . for" in done.stderr) == (2, True)
+
+
 def test_watch_refuses_a_file(run: Run, make_picture: MakePicture) -> None:
     done = run("watch", make_picture("a.png"), check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Pictures that only a name is left of."""
+"""Names that are no picture's any more, or never were: what only a name is left of, other files, and no name at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from toolkit_core.database import images
+from toolkit_core.errors import ImageError, PathNotFound
 from toolkit_core.library import Library
 from toolkit_core.records import IndexReport
 
@@ -102,3 +104,33 @@ def test_link_to_a_picture_is_found_while_that_is_there(library: Library, two: P
     (two.parent / "elsewhere.png").rename(target)
     assert library.index([two]).missing == 0
     assert found(library) == {"a.png", "b.png"}
+
+
+def test_file_that_is_no_picture_by_its_name_is_refused_before_anything_is_indexed(
+    library: Library, make_picture: MakePicture
+) -> None:
+    picture = make_picture("a.png")
+    (picture.parent / "notes.txt").write_text("no picture")
+    with pytest.raises(ImageError, match=r"notes\.txt' is no picture by its name"):
+        library.index([picture, picture.parent / "notes.txt"])
+    assert library.status().images == 0
+
+
+def test_rows_of_files_that_are_no_pictures_by_their_names_are_missing_and_pruned(library: Library, two: Path) -> None:
+    """As they came about while any file could be named."""
+    for name in ("notes.txt", "readme"):
+        (two / name).write_text("no picture")
+        with library.database.transaction() as connection:
+            images.mark_unopened(connection, str(two / name), "It is no picture in a format that can be read.")
+    assert library.retry([two / "notes.txt"]).failed == ()
+    assert missing(library) == ["notes.txt"]
+    assert library.index([two]).missing == 2
+    assert (missing(library), library.failures()) == (["notes.txt", "readme"], [])
+    assert library.prune([image.id for image in library.missing()]).images == 2
+    assert found(library) == {"a.png", "b.png"}
+
+
+def test_empty_path_is_not_the_current_folder(library: Library) -> None:
+    for call in (library.watch, library.index, library.failures, library.missing):
+        with pytest.raises(PathNotFound, match='"" is no folder'):
+            call([""])

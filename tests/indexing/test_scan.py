@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit_core.errors import PathNotFound
+from toolkit_core.errors import ImageError, PathNotFound
 from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, presence, resolve, scan
 from toolkit_core.records import FailedFile
 
@@ -33,6 +33,20 @@ def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
     picture = tmp_path / "a" / "1.png"
     picture.touch()
     assert found(tmp_path, tmp_path / "a", picture, tmp_path / "a" / ".." / "a") == [str(picture)]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "picture", "picture.png.json", "png"])
+def test_file_that_is_no_picture_by_its_name_is_refused_before_anything_is_done(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ImageError, match=rf"{name}' is no picture by its name\. .* \.apng, \.avif, .*\.webp\."):
+        resolve([tmp_path, tmp_path / name])
+    assert presence(tmp_path / name, of="anything") == "there"
+    assert presence(tmp_path / name) == "gone"
+
+
+def test_empty_path_is_refused() -> None:
+    with pytest.raises(PathNotFound, match=r'"" is no folder or file\. Write \. for'):
+        resolve([""])
 
 
 def test_folder_that_is_missing_is_named_before_anything_is_done(tmp_path: Path) -> None:

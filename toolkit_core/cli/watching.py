@@ -27,11 +27,15 @@ from .options import (
     opened,
     out,
     print_json,
+    typed_path,
 )
 
 
 def watch(
-    folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth. They may come later, as a drive does.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(parser=typed_path, help="Folders, at any depth. They may come later, as a drive does."),
+    ],
     poll: Annotated[
         float | None,
         typer.Option(
@@ -67,7 +71,8 @@ def watch(
 
 def prune(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Only what lay in or below these.", show_default=False)
+        list[Path] | None,
+        typer.Argument(parser=typed_path, help="Only what lay in or below these.", show_default=False),
     ] = None,
     days: Annotated[float, typer.Option(help="Only what has been missing for so many days.", min=0.0)] = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,

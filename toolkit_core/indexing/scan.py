@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from ..errors import PathNotFound
+from ..errors import ImageError, PathNotFound
 from ..records import FailedFile
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
 
@@ -38,19 +38,35 @@ class FoundFile(NamedTuple):
 def resolve(paths: Sequence[Path | str]) -> list[str]:
     """The real paths of folders or files to index; what lies below another of them is left out.
 
-    Raises PathNotFound for one that is not there.
+    Raises PathNotFound for one that is not there, or is empty; ImageError for a file whose name is no picture's.
     """
     resolved: dict[Path, None] = {}
     for path in paths:
         real = real_path(path)
-        if not os.path.exists(real) and presence(real, of="anything") != "unknown":  # noqa: PTH110 - see `presence`
+        state = presence(real, of="anything")
+        if state == "gone":
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
+        if state == "there" and not os.path.isdir(real) and not is_picture(real.name):  # noqa: PTH112 - see `presence`
+            raise ImageError(
+                f"{os.fspath(path)!r} is no picture by its name. Files are read whose names end in "
+                f"{', '.join(sorted(SUFFIXES))}."
+            )
         resolved[real] = None
     return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file's name, or its path, ends as those of the files that are read."""
+    return name[name.rfind(".") :].lower() in SUFFIXES
+
+
 def real_path(path: Path | str) -> Path:
-    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it."""
+    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it.
+
+    Raises PathNotFound for "".
+    """
+    if not os.fspath(path):
+        raise PathNotFound('"" is no folder or file. Write . for the folder that you are in.')
     given = Path(path).expanduser()
     real = Path(os.path.realpath(given))
     is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
@@ -61,8 +77,11 @@ def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture"
     """Whether there is a file at a picture's path, or anything at any path; of a link, where it leads to.
 
     Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
-    or on a drive that fails. A picture is gone, too, where a folder has its name by now.
+    or on a drive that fails. A picture is gone, too, where a folder has its name by now; and a file whose name
+    is no picture's is none.
     """
+    if of == "picture" and not is_picture(os.fspath(path)):
+        return "gone"
     try:
         status = os.stat(path)  # noqa: PTH116 - of Path, some versions of Python raise other errors
     except (FileNotFoundError, NotADirectoryError):
@@ -123,7 +142,7 @@ def _entries(folder: str, behind_links: list[str]) -> Iterator[FoundFile | Faile
                         behind_links.append(os.path.realpath(entry.path))
                     else:
                         named.append((entry.name + os.sep, entry))
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                elif is_picture(entry.name):
                     named.append((entry.name, entry))
                 else:
                     sidecars.add(entry)

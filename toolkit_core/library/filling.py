@@ -57,7 +57,8 @@ class Filling(OpenedLibrary):
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
         embed: without, files are read for their metadata alone; what is pending then is not counted.
-        An exception out of `progress` stops the run; what is done stays. Raises PathNotFound, DatabaseError.
+        An exception out of `progress` stops the run; what is done stays.
+        Raises PathNotFound, ImageError for a file that is no picture by its name, DatabaseError.
         """
         from ..indexing import Indexer
 
@@ -126,11 +127,13 @@ class Filling(OpenedLibrary):
         on_report: told what was done, each time. poll: seconds between looks at the folders, for network shares, where
         the operating system does not tell of changes. embed: also fill what is pending, in the whole library.
         Waits for a database that is not there. An exception out of `on_report` or `progress` ends it. Raises
-        PathNotFound for a file that is named as a folder.
+        PathNotFound for a file that is named as a folder, and for "".
         """
         from ..indexing import Follower, FollowOptions
 
         for folder in folders:
+            if not os.fspath(folder):
+                raise PathNotFound('"" is no folder. Write . for the folder that you are in.')
             if Path(folder).expanduser().is_file():
                 raise PathNotFound(f"{os.fspath(folder)!r} is a file. Name the folder that it lies in.")
         options = FollowOptions(
