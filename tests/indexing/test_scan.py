@@ -35,6 +35,18 @@ def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "a", picture, tmp_path / "a" / ".." / "a") == [str(picture)]
 
 
+def test_what_is_named_inside_a_named_folder_is_left_out_where_its_walk_comes_by(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    for path in (tmp_path / "1.png", tmp_path / "a" / "2.png", deep / "3.png"):
+        path.touch()
+    named = [tmp_path, tmp_path / "1.png", tmp_path / "a", deep / "3.png"]
+    assert resolve(named) == [str(tmp_path)]
+    flat = resolve(named, recursive=False)
+    assert flat == [str(tmp_path), str(tmp_path / "a"), str(deep / "3.png")]
+    assert [Path(file.path).name for file in scan(flat, recursive=False)] == ["1.png", "2.png", "3.png"]
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "picture", "picture.png.json", "png"])
 def test_file_that_is_no_picture_by_its_name_is_refused_before_anything_is_done(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()

@@ -85,7 +85,7 @@ class Indexer:
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
         started = time.monotonic()
-        resolved = resolve(paths)
+        resolved = resolve(paths, recursive=self._recursive)
         waiting = self._clock.timed("scan", self._changed_files)(resolved)
         with ExitStack() as stack:
             self._readers, self._matcher, self._encoder = (

@@ -35,24 +35,31 @@ class FoundFile(NamedTuple):
     sidecars: tuple[Sidecar, ...] = ()
 
 
-def resolve(paths: Sequence[Path | str]) -> list[str]:
-    """The real paths of folders or files to index; what lies below another of them is left out.
+def resolve(paths: Sequence[Path | str], *, recursive: bool = True) -> list[str]:
+    """The real paths of folders or files to index; what a walk of another of them comes by is left out.
 
+    recursive: as in `scan`.
     Raises PathNotFound for one that is not there, or is empty; ImageError for a file whose name is no picture's.
     """
-    resolved: dict[Path, None] = {}
+    resolved: dict[Path, bool] = {}
     for path in paths:
         real = real_path(path)
         state = presence(real, of="anything")
         if state == "gone":
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
-        if state == "there" and not os.path.isdir(real) and not is_picture(real.name):  # noqa: PTH112 - see `presence`
+        is_folder = os.path.isdir(real)  # noqa: PTH112 - see `presence`
+        if state == "there" and not is_folder and not is_picture(real.name):
             raise ImageError(
                 f"{os.fspath(path)!r} is no picture by its name. Files are read whose names end in "
                 f"{', '.join(sorted(SUFFIXES))}."
             )
-        resolved[real] = None
-    return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
+        resolved[real] = is_folder
+    # A walk that is not recursive comes by the files of a folder, and by none of its folders.
+    walked_with = {
+        path: path.parents if recursive else () if is_folder else path.parents[:1]
+        for path, is_folder in resolved.items()
+    }
+    return [str(path) for path, parents in walked_with.items() if resolved.keys().isdisjoint(parents)]
 
 
 def is_picture(name: str) -> bool:
