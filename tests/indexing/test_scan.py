@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from toolkit_core.database import Database, images
+from toolkit_core.database.images import ImageRow
 from toolkit_core.errors import ImageError, PathNotFound
-from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, presence, resolve, scan
-from toolkit_core.records import FailedFile
+from toolkit_core.indexing.scan import EARLIEST, EPOCH, LATEST, FoundFile, modified_at, presence, resolve, scan
+from toolkit_core.records import FailedFile, GenerationParameters
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names or links")
 
@@ -144,7 +149,7 @@ def test_path_too_long_for_the_database_is_a_failure_of_its_own(tmp_path: Path) 
     assert [Path(r.path).name for r in results if isinstance(r, FoundFile)] == ["1.png"]
 
 
-@pytest.mark.parametrize("seconds", [0, -(10**9), 2**33, 10**11])
+@pytest.mark.parametrize("seconds", [0, -(10**9), 2**33, 10**11, -62135596800, -210866803200])
 def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
     path = tmp_path / "1.png"
     path.touch()
@@ -152,7 +157,43 @@ def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
         os.utime(path, (seconds, seconds))
     except (OSError, OverflowError):
         pytest.skip("this file system does not keep such a time")
-    assert modified_at(path.stat()) <= LATEST
+    assert EARLIEST <= modified_at(path.stat()) <= LATEST
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time"),
+    [
+        (-210866803200, EARLIEST),
+        (-62135596800, EARLIEST),
+        (-1, EPOCH - timedelta(seconds=1)),
+        (1, EPOCH + timedelta(seconds=1)),
+        (253402300799, LATEST),
+        (9 * 10**11, LATEST),
+    ],
+)
+def test_modification_time_out_of_the_years_that_are_known_is_the_nearest_of_these(
+    seconds: int, time: datetime
+) -> None:
+    status: Any = SimpleNamespace(st_mtime_ns=seconds * 10**9)
+    assert modified_at(status) == time
+
+
+@pytest.mark.parametrize("time_zone", ["America/New_York", "Pacific/Honolulu", "Pacific/Kiritimati", "UTC"])
+def test_earliest_and_latest_time_are_read_in_any_time_zone(
+    home: Path, schema: str, monkeypatch: pytest.MonkeyPatch, time_zone: str
+) -> None:
+    monkeypatch.setenv("PGTZ", time_zone)
+    database = Database.embedded(home, schema)
+    times = [EARLIEST, LATEST, EPOCH]
+    with database.transaction() as connection:
+        rows = [
+            ImageRow(f"/{n}.png", bytes([n]), 1, time, 1, 1, GenerationParameters(), None)
+            for n, time in enumerate(times)
+        ]
+        images.write(connection, rows)
+        assert connection.execute("SHOW TimeZone").fetchone() == (time_zone,)
+        assert [file.modified_at for file in images.known_files(connection, "/", None, 10)] == times
+    database.close()
 
 
 def test_walk_is_sorted_by_path_as_the_librarys_rows_are(tmp_path: Path) -> None:

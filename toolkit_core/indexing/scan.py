@@ -19,7 +19,9 @@ SUFFIXES = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff")
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
+# What Python can read from PostgreSQL in any time zone, without the first and the last of its years.
+EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=timezone.utc), datetime(9999, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
 # A longer path does not fit an index row of PostgreSQL.
 LONGEST_PATH = 2600
 
@@ -192,7 +194,7 @@ def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> 
 
 def modified_at(status: os.stat_result) -> datetime:
     """A file's modification time, held to years that PostgreSQL and Python both know."""
-    try:
-        return min(EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000), LATEST)
-    except OverflowError:
-        return LATEST
+    microseconds = status.st_mtime_ns // 1000
+    if not (EARLIEST - EPOCH) // MICROSECOND <= microseconds <= (LATEST - EPOCH) // MICROSECOND:
+        return EARLIEST if microseconds < 0 else LATEST
+    return EPOCH + timedelta(microseconds=microseconds)
