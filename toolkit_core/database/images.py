@@ -70,10 +70,16 @@ def known_files(connection: Connection, folder: str, after: str | None, limit: i
     return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
-def latest_below(connection: Connection, folder: str) -> datetime | None:
-    """When the newest file below a folder that the library has was modified; None where it has none."""
+def known_since(connection: Connection, folder: str) -> datetime | None:
+    """Since when the library has what comes below a folder; None where it has nothing there.
+
+    That is when the first of its files there was indexed, or when the newest was modified, if that is earlier: then
+    all of them are older than the library. Both stand while a run goes on, and whatever times the files have.
+    """
     row = connection.execute(
-        "SELECT max(modified_at) FROM image_file WHERE path > %s AND path < %s", stored_range_below(folder)
+        "SELECT least(min(indexed_at), max(least(modified_at, indexed_at))) FROM image_file"
+        " WHERE path > %s AND path < %s AND modified_at IS NOT NULL",
+        stored_range_below(folder),
     ).fetchone()
     assert row is not None
     return row[0]

@@ -65,8 +65,8 @@ class FollowOptions:
 
     poll: seconds between walks, in place of what the operating system tells; for network shares.
     walk_every: seconds between walks that find what was not heard.
-    since: where given, what lay in the folders before that is not indexed, unless it is newer than the newest image
-    that the library has of them.
+    since: where given, what lay in the folders before that is not indexed, unless it was modified since the library has
+    some of them; see `catch_up`.
     is_idle: asked before and during walks and embedding; while it says False, new files are read for their metadata,
     and nothing else is done.
     embed: fills what is pending; None for no embeddings.
