@@ -82,6 +82,12 @@ def test_prune_lists_what_is_missing_and_removes_nothing(run: Run, ask: Ask, gon
     assert "missing since" in run("show", listed[0]["id"]).stdout
 
 
+@pytest.mark.parametrize("days", ["inf", "1e12", "nan", "-1"])
+def test_prune_refuses_days_that_nobody_means(run: Run, days: str) -> None:
+    done = run("prune", "--days", days, "--yes", check=False)
+    assert (done.returncode, "Invalid value for '--days'" in done.stderr) == (2, True)
+
+
 def test_prune_removes_what_it_is_told_to(run: Run, ask: Ask, gone: Path) -> None:
     assert ask("prune", "--days", "1") == []
     assert ask("prune", "--days", "1", "--yes") == {"images": 0, "texts": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,15 @@ from .options import (
     print_json,
     typed_path,
 )
+
+# A hundred years: more than the time that any file has been missing.
+LONGEST_DAYS = 36_500.0
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):  # which is in every range
+        raise typer.BadParameter("nan is no number of days.")
+    return value
 
 
 def watch(
@@ -74,7 +84,10 @@ def prune(
         list[Path] | None,
         typer.Argument(parser=typed_path, help="Only what lay in or below these.", show_default=False),
     ] = None,
-    days: Annotated[float, typer.Option(help="Only what has been missing for so many days.", min=0.0)] = 0.0,
+    days: Annotated[
+        float,
+        typer.Option(callback=_number, help="Only what has been missing for so many days.", min=0.0, max=LONGEST_DAYS),
+    ] = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
     home: Home = None,
     database_url: DatabaseUrl = None,
