@@ -96,8 +96,8 @@ def prune(
 ) -> None:
     """List the images whose files are missing; with --yes, remove them from the library for good.
 
-    Their favourites, ratings, tags and vectors go with them, and prompts that no other image has. A file that is back
-    by then stays.
+    Their favourites, ratings, tags and vectors go with them, and prompts that no other image has, those of pictures
+    that were replaced among them. A file that is back by then stays.
     """
     with opened(home, database_url, library) as images:
         found = images.missing(folders or None, timedelta(days=days))

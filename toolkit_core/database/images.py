@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from ..errors import ImageNotFound
 from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS, SPACES
-from . import vectors
+from . import raw_metadata, vectors
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path, stored_range_below
 
@@ -181,6 +181,7 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     if not rows:
         return []
     columns = parameter_columns(connection, [row.parameters for row in rows])
+    kept = raw_metadata.present(connection, {row.metadata_id for row in rows})
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
     replaced = connection.execute(
         "SELECT f.id FROM unnest(%s::text[], %s::bytea[]) AS new(path, content_hash)"
@@ -193,7 +194,9 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     ids = dict.fromkeys(order, 0)
     with connection.cursor() as cursor:
         # Sorted, so that two writers of the same files take their row locks in one order.
-        cursor.executemany(UPSERT_IMAGE, [{**_file_columns(rows[i]), **columns[i]} for i in order], returning=True)
+        cursor.executemany(
+            UPSERT_IMAGE, [{**_file_columns(rows[i], kept), **columns[i]} for i in order], returning=True
+        )
         for i in order:
             row = cursor.fetchone()
             assert row is not None
@@ -320,7 +323,7 @@ def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, 
     return {by_hash[sha256]: id for sha256, id in rows}
 
 
-def _file_columns(row: ImageRow) -> dict[str, Any]:
+def _file_columns(row: ImageRow, kept: Collection[int | None]) -> dict[str, Any]:
     return {
         "path": stored_path(row.path),
         "content_hash": row.content_hash,
@@ -330,7 +333,7 @@ def _file_columns(row: ImageRow) -> dict[str, Any]:
         "height": row.height,
         "error": _text(row.error),
         "sidecars": row.sidecars,
-        "metadata_id": row.metadata_id,
+        "metadata_id": row.metadata_id if row.metadata_id in kept else None,
         "reader_version": row.reader_version,
     }
 

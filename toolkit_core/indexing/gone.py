@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from ..database import Database, images, missing, revision
@@ -86,6 +87,20 @@ def prune(database: Database, ids: Sequence[int], progress: Callable[[Progress],
                 revision.bump(connection)
         total = Pruned(total.images + pruned.images, total.texts + pruned.texts)
     return total
+
+
+def prune_unused(database: Database) -> int:
+    """Delete prompts and kept metadata that no image has: those of pictures that were replaced.
+
+    Returns how many prompts. What is written meanwhile waits for a batch of them at most.
+    """
+    with database.transaction() as connection:
+        texts, metadata = missing.unused(connection)
+    deleted = 0
+    for ids in zip_longest(batches(texts, IMAGES_A_BATCH), batches(metadata, IMAGES_A_BATCH), fillvalue=[]):
+        with database.transaction() as connection:
+            deleted += missing.delete_unused(connection, *ids)
+    return deleted
 
 
 def _mark(database: Database, gone: Iterable[str], back: Iterable[int]) -> None:

@@ -216,12 +216,14 @@ class Filling(OpenedLibrary):
     def prune(self, ids: Sequence[int], progress: Callable[[Progress], None] | None = None) -> Pruned:
         """Remove images for good that are missing: their rows, vectors and tags, and prompts that no other image has.
 
+        With them go the prompts and the kept metadata of pictures that were replaced since.
         ids: as `missing` gives them. What is not missing, or is back by now, is left alone. An exception out of
         `progress` stops it; what is done stays. Raises DatabaseError.
         """
-        from ..indexing.gone import prune
+        from ..indexing.gone import prune, prune_unused
 
-        return prune(self.database, ids, progress or (lambda _: None))
+        pruned = prune(self.database, ids, progress or (lambda _: None))
+        return replace(pruned, texts=pruned.texts + prune_unused(self.database))
 
     def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
         """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.
