@@ -26,7 +26,7 @@ from ..records import (
 )
 from ..settings import Settings
 from ..space_encoders import EncoderSource, SpaceEncoders
-from ..spaces import SPACES, Space
+from ..spaces import EMBEDDINGS, SPACES, Space
 from .opened import OpenedLibrary
 
 if TYPE_CHECKING:
@@ -320,6 +320,9 @@ def _real_paths(folders: Sequence[Path | str] | None) -> list[str] | None:
 
 
 def _space(name: str) -> Space:
+    if name not in SPACES and name in EMBEDDINGS:
+        space = EMBEDDINGS[name].space
+        raise SearchError(f"{name!r} is an embedding of the space {space}, which has its vectors. Name {space}.")
     if name not in SPACES:
         raise SearchError(f"{name!r} is no space. There are {', '.join(SPACES)}.")
     return SPACES[name]
