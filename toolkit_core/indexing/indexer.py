@@ -83,7 +83,7 @@ class Indexer:
         self._elsewhere: list[FoundFile] = []
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
-        """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
+        """Index folders and files. Raises PathNotFound and ImageError as `resolve` does, DatabaseError."""
         started = time.monotonic()
         resolved = resolve(paths, recursive=self._recursive)
         waiting = self._clock.timed("scan", self._changed_files)(resolved)

@@ -92,7 +92,7 @@ class Filling(OpenedLibrary):
         address: "auto" for the cluster that this machine is part of, or its HOST:PORT. Files and weights have to be at
         the same paths on each of its machines, and the database within their reach; see docs/clusters.md.
         Raises ClusterError where Ray or the cluster is not there, or a part of the work fails, PathNotFound,
-        DatabaseError. What was written is kept, and the next run goes on.
+        ImageError, DatabaseError. What was written is kept, and the next run goes on.
         """
         from ..indexing.cluster import ClusterIndexer, connected
 
