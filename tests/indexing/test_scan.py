@@ -85,13 +85,14 @@ def test_only_what_the_system_says_is_not_there_is_gone(tmp_path: Path) -> None:
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
     gone = ("2.png", "folder/2.png", "1.png/2.png", "broken.png")
     unknown = ("x" * 300 + ".png", "loop.png", "loop.png/1.png", "\ud800.png")
-    assert {presence(tmp_path / name, of="anything") for name in ("1.png", "folder.png", ".")} == {"there"}
+    assert {presence(tmp_path / name, of="anything") for name in ("1.png", "folder.png", "pipe.png", ".")} == {"there"}
     assert {presence(tmp_path / name, of="anything") for name in gone} == {"gone"}
     assert {presence(tmp_path / name, of="anything") for name in unknown} == {"unknown"}
     assert presence(tmp_path / "1.png") == "there"
-    assert {presence(tmp_path / name) for name in (*gone, "folder.png")} == {"gone"}
+    assert {presence(tmp_path / name) for name in (*gone, "folder.png", "pipe.png")} == {"gone"}
     assert {presence(tmp_path / name) for name in unknown} == {"unknown"}
 
 

@@ -86,8 +86,8 @@ def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture"
     """Whether there is a file at a picture's path, or anything at any path; of a link, where it leads to.
 
     Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
-    or on a drive that fails. A picture is gone, too, where a folder has its name by now; and a file whose name
-    is no picture's is none.
+    or on a drive that fails. A picture is gone, too, where a folder or a pipe has its name by now; and a file
+    whose name is no picture's is none.
     """
     if of == "picture" and not is_picture(os.fspath(path)):
         return "gone"
@@ -97,7 +97,7 @@ def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture"
         return "gone"
     except (OSError, ValueError):  # ValueError: a name that another system gave, and this one cannot have
         return "unknown"
-    return "gone" if of == "picture" and stat.S_ISDIR(status.st_mode) else "there"
+    return "gone" if of == "picture" and not stat.S_ISREG(status.st_mode) else "there"
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:
