@@ -56,15 +56,13 @@ class AutoIndexSettings:
 
 
 def chosen_settings() -> AutoIndexSettings:
-    """What is set. Where ComfyUI has several users, the one who wants the least has it."""
-    chosen = AutoIndexSettings()
-    for user in user_settings():
-        mode, seconds = user.get(MODE), user.get(IDLE_SECONDS)
-        if mode in MODES:
-            chosen = AutoIndexSettings(min(chosen.mode, mode, key=MODES.index), chosen.idle_seconds)
-        if isinstance(seconds, int | float) and seconds >= 0:
-            chosen = AutoIndexSettings(chosen.mode, float(seconds))
-    return chosen
+    """What is set. Where ComfyUI has several users, the one who wants the least has it, and the longest wait counts."""
+    users = user_settings()
+    modes = [mode for user in users if (mode := user.get(MODE)) in MODES]
+    waits = [wait for user in users if isinstance(wait := user.get(IDLE_SECONDS), int | float) and wait >= 0]
+    return AutoIndexSettings(
+        min(modes, key=MODES.index, default=MODES[-1]), float(max(waits, default=DEFAULT_IDLE_SECONDS))
+    )
 
 
 class AutoIndexer:

@@ -43,6 +43,12 @@ def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
     assert (settings.database_url, settings.library, settings.weights_folders) == (None, "diffusion_toolkit", ())
 
 
+def test_dtype_that_there_is_not_is_refused_before_anything_is_to_be_encoded(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no dtype 'foo' for encoders; there are float32, float16, bfloat16"):
+        load_settings(tmp_path, dtype="foo")
+    assert load_settings(tmp_path, dtype="bfloat16").dtype == "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -50,6 +56,8 @@ def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
         ("library = 5", "library is 5"),
         ("roots = 'one'", "list of folders"),
         ("index = 'flat'", "there are hnsw, hnsw_binary, ivfflat"),
+        ("dtype = 'float8'", "dtype is 'float8'; there are float32, float16, bfloat16"),
+        ("dtype = 16", "dtype is 16; there are"),
         ("pair_index = 1", "has to be true or false"),
         ("[weights]\nclip_x = 'a'", "unknown setting weights.clip_x"),
         ("weights = 1", "is a table"),

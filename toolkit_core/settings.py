@@ -12,7 +12,7 @@ from typing import Any
 import platformdirs
 
 from .errors import SettingsError
-from .spaces import INDEX_KINDS, SPACES, IndexKind
+from .spaces import DTYPES, INDEX_KINDS, SPACES, IndexKind
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,7 +65,7 @@ def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | st
     """Settings from `home`/settings.toml, the environment, and the overrides that are not None, the last one winning.
 
     `weights` are folders that are searched before those of the file. Raises SettingsError for a file that cannot be
-    read, or holds an unknown or wrong value.
+    read, or holds an unknown or wrong value, and for a dtype that there is not.
     """
     folder = Path(home or os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("diffusion-toolkit", False))
     folder = folder.expanduser().absolute()
@@ -73,6 +73,8 @@ def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | st
     if url := os.environ.get(DATABASE_VARIABLE):
         values["database_url"] = url
     values.update((name, value) for name, value in overrides.items() if value is not None)
+    if (dtype := values.get("dtype")) not in (None, *DTYPES):
+        raise SettingsError(f"There is no dtype {dtype!r} for encoders; there are {', '.join(DTYPES)}.")
     values["weights_folders"] = (
         *(Path(weights_folder).expanduser() for weights_folder in weights),
         *values.get("weights_folders", ()),
@@ -97,7 +99,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         "index": _index_kind,
         "pair_index": _yes_or_no,
         "device": _text,
-        "dtype": _text,
+        "dtype": _dtype,
     }
     if not isinstance(weights, dict):
         raise SettingsError(f"{path}: [weights] is a table with `folders` and one path a space.")
@@ -129,6 +131,12 @@ def _index_kind(path: Path, name: str, value: object) -> str:
     if value not in INDEX_KINDS:
         raise SettingsError(f"{path}: {name} is {value!r}; there are {', '.join(INDEX_KINDS)}.")
     return value
+
+
+def _dtype(path: Path, name: str, value: object) -> str:
+    if value not in DTYPES:
+        raise SettingsError(f"{path}: {name} is {value!r}; there are {', '.join(DTYPES)}.")
+    return str(value)
 
 
 def _yes_or_no(path: Path, name: str, value: object) -> bool:

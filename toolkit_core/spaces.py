@@ -54,6 +54,9 @@ EMBEDDINGS: dict[str, Embedding] = {
 IndexKind: TypeAlias = Literal["hnsw", "hnsw_binary", "ivfflat"]
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
+# What encoders may compute in.
+DTYPES = ("float32", "float16", "bfloat16")
+
 # The embeddings, of the image's prompt and of itself, that the optional index over both joins, in this order.
 PAIRED = ("bge", "clip_h")
 

@@ -43,6 +43,12 @@ def test_watch_tells_what_it_does_and_ends_without_an_error(
     assert (process.returncode, errors.strip().splitlines()[-1:]) == (0, ["Stopped."])
 
 
+@pytest.mark.parametrize("command", ["watch", "prune", "index", "failures"])
+def test_empty_folder_is_not_the_current_one(run: Run, command: str) -> None:
+    done = run(command, "", check=False)
+    assert (done.returncode, "It is empty. Write . for" in done.stderr) == (2, True)
+
+
 def test_watch_refuses_a_file(run: Run, make_picture: MakePicture) -> None:
     done = run("watch", make_picture("a.png"), check=False)
     assert done.returncode == 1
@@ -81,6 +87,12 @@ def test_prune_lists_what_is_missing_and_removes_nothing(run: Run, ask: Ask, gon
     assert ask("status")["missing"] == 2
     assert "2 images; `diffusion-toolkit prune` lists them" in run("status").stdout
     assert "missing since" in run("show", listed[0]["id"]).stdout
+
+
+@pytest.mark.parametrize("days", ["inf", "1e12", "nan", "-1"])
+def test_prune_refuses_days_that_nobody_means(run: Run, days: str) -> None:
+    done = run("prune", "--days", days, "--yes", check=False)
+    assert (done.returncode, "Invalid value for '--days'" in done.stderr) == (2, True)
 
 
 def test_prune_removes_what_it_is_told_to(run: Run, ask: Ask, gone: Path) -> None:

@@ -50,6 +50,14 @@ def postmaster(home: Path) -> psutil.Process:
     return psutil.Process(int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0]))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no user without a name")
+def test_user_without_a_name_is_told_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 2_000_000_001)
+    with pytest.raises(DatabaseError, match=r"id 2000000001, for whom .*container.*/etc/passwd.*DATABASE_URL"):
+        Database.embedded(tmp_path, "library")
+    assert not (tmp_path / "postgres.new").exists()
+
+
 def test_last_user_stops_the_server_and_not_before(tmp_path: Path) -> None:
     other = holder(tmp_path)
     ours = Database.embedded(tmp_path, "library")

@@ -16,6 +16,7 @@ FOLDERS = {
     "D:\\renders\\best of": "/mnt/best",
     "E:": "/mnt/e",
     "\\\\server\\share\\art": "/mnt/art",
+    "//nas/photos": "/mnt/photos",
     "/home/anna/Pictures": "/data/pictures",
 }
 
@@ -32,6 +33,11 @@ FOLDERS = {
         ("E:\\a.png", "/mnt/e/a.png"),
         ("\\\\SERVER\\Share\\art\\a.png", "/mnt/art/a.png"),
         ("\\\\?\\UNC\\server\\share\\art\\x\\a.png", "/mnt/art/x/a.png"),
+        ("//server/share/art/a.png", "/mnt/art/a.png"),
+        ("//server\\share/art\\a.png", "/mnt/art/a.png"),
+        ("//nas/photos/x/a.png", "/mnt/photos/x/a.png"),
+        ("\\\\NAS\\photos\\x\\a.png", "/mnt/photos/x/a.png"),
+        ("//?/D:/renders/a.png", "/mnt/renders/a.png"),
         ("/home/anna/Pictures/x=y/a.png", "/data/pictures/x=y/a.png"),
     ],
 )

@@ -305,6 +305,8 @@ def test_reindex_without_weights_drops_nothing(
     with Library.open(home, library=schema, weights=["/nowhere"]) as bare:
         with pytest.raises(WeightsMissing):
             bare.reindex("clip_h")
+        with pytest.raises(SearchError, match=r"'bge_negative' is an embedding of the space bge, .* Name bge"):
+            bare.reindex("bge_negative")
         with pytest.raises(SearchError, match="'smell' is no space"):
             bare.reindex("smell")
     assert library.status().pending == dict.fromkeys(SPACES, 0)

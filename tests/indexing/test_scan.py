@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from toolkit_core.errors import PathNotFound
-from toolkit_core.indexing.scan import LATEST, FoundFile, modified_at, presence, resolve, scan
-from toolkit_core.records import FailedFile
+from toolkit_core.database import Database, images
+from toolkit_core.database.images import ImageRow
+from toolkit_core.errors import ImageError, PathNotFound
+from toolkit_core.indexing.scan import EARLIEST, EPOCH, LATEST, FoundFile, modified_at, presence, resolve, scan
+from toolkit_core.records import FailedFile, GenerationParameters
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names or links")
 
@@ -35,6 +40,32 @@ def test_file_named_twice_is_found_once(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "a", picture, tmp_path / "a" / ".." / "a") == [str(picture)]
 
 
+def test_what_is_named_inside_a_named_folder_is_left_out_where_its_walk_comes_by(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    for path in (tmp_path / "1.png", tmp_path / "a" / "2.png", deep / "3.png"):
+        path.touch()
+    named = [tmp_path, tmp_path / "1.png", tmp_path / "a", deep / "3.png"]
+    assert resolve(named) == [str(tmp_path)]
+    flat = resolve(named, recursive=False)
+    assert flat == [str(tmp_path), str(tmp_path / "a"), str(deep / "3.png")]
+    assert [Path(file.path).name for file in scan(flat, recursive=False)] == ["1.png", "2.png", "3.png"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "picture", "picture.png.json", "png"])
+def test_file_that_is_no_picture_by_its_name_is_refused_before_anything_is_done(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ImageError, match=rf"{name}' is no picture by its name\. .* \.apng, \.avif, .*\.webp\."):
+        resolve([tmp_path, tmp_path / name])
+    assert presence(tmp_path / name, of="anything") == "there"
+    assert presence(tmp_path / name) == "gone"
+
+
+def test_empty_path_is_refused() -> None:
+    with pytest.raises(PathNotFound, match=r'"" is no folder or file\. Write \. for'):
+        resolve([""])
+
+
 def test_folder_that_is_missing_is_named_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(PathNotFound, match=r"no folder or file .*absent"):
         resolve([tmp_path, tmp_path / "absent"])
@@ -52,10 +83,17 @@ def test_path_that_the_system_refuses_is_a_failure_and_not_called_missing(tmp_pa
 def test_only_what_the_system_says_is_not_there_is_gone(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
     (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert {presence(tmp_path / name) for name in ("1.png", "broken.png", "loop", ".")} == {"there"}
-    assert {presence(tmp_path / name) for name in ("2.png", "folder/2.png", "1.png/2.png")} == {"gone"}
-    assert {presence(tmp_path / name) for name in ("x" * 300, "loop/1.png", "\ud800.png")} == {"unknown"}
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    gone = ("2.png", "folder/2.png", "1.png/2.png", "broken.png")
+    unknown = ("x" * 300 + ".png", "loop.png", "loop.png/1.png", "\ud800.png")
+    assert {presence(tmp_path / name, of="anything") for name in ("1.png", "folder.png", "pipe.png", ".")} == {"there"}
+    assert {presence(tmp_path / name, of="anything") for name in gone} == {"gone"}
+    assert {presence(tmp_path / name, of="anything") for name in unknown} == {"unknown"}
+    assert presence(tmp_path / "1.png") == "there"
+    assert {presence(tmp_path / name) for name in (*gone, "folder.png", "pipe.png")} == {"gone"}
+    assert {presence(tmp_path / name) for name in unknown} == {"unknown"}
 
 
 def test_empty_folder_holds_nothing(tmp_path: Path) -> None:
@@ -112,7 +150,7 @@ def test_path_too_long_for_the_database_is_a_failure_of_its_own(tmp_path: Path) 
     assert [Path(r.path).name for r in results if isinstance(r, FoundFile)] == ["1.png"]
 
 
-@pytest.mark.parametrize("seconds", [0, -(10**9), 2**33, 10**11])
+@pytest.mark.parametrize("seconds", [0, -(10**9), 2**33, 10**11, -62135596800, -210866803200])
 def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
     path = tmp_path / "1.png"
     path.touch()
@@ -120,7 +158,43 @@ def test_any_modification_time_fits(tmp_path: Path, seconds: int) -> None:
         os.utime(path, (seconds, seconds))
     except (OSError, OverflowError):
         pytest.skip("this file system does not keep such a time")
-    assert modified_at(path.stat()) <= LATEST
+    assert EARLIEST <= modified_at(path.stat()) <= LATEST
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time"),
+    [
+        (-210866803200, EARLIEST),
+        (-62135596800, EARLIEST),
+        (-1, EPOCH - timedelta(seconds=1)),
+        (1, EPOCH + timedelta(seconds=1)),
+        (253402300799, LATEST),
+        (9 * 10**11, LATEST),
+    ],
+)
+def test_modification_time_out_of_the_years_that_are_known_is_the_nearest_of_these(
+    seconds: int, time: datetime
+) -> None:
+    status: Any = SimpleNamespace(st_mtime_ns=seconds * 10**9)
+    assert modified_at(status) == time
+
+
+@pytest.mark.parametrize("time_zone", ["America/New_York", "Pacific/Honolulu", "Pacific/Kiritimati", "UTC"])
+def test_earliest_and_latest_time_are_read_in_any_time_zone(
+    home: Path, schema: str, monkeypatch: pytest.MonkeyPatch, time_zone: str
+) -> None:
+    monkeypatch.setenv("PGTZ", time_zone)
+    database = Database.embedded(home, schema)
+    times = [EARLIEST, LATEST, EPOCH]
+    with database.transaction() as connection:
+        rows = [
+            ImageRow(f"/{n}.png", bytes([n]), 1, time, 1, 1, GenerationParameters(), None)
+            for n, time in enumerate(times)
+        ]
+        images.write(connection, rows)
+        assert connection.execute("SHOW TimeZone").fetchone() == (time_zone,)
+        assert [file.modified_at for file in images.known_files(connection, "/", None, 10)] == times
+    database.close()
 
 
 def test_walk_is_sorted_by_path_as_the_librarys_rows_are(tmp_path: Path) -> None:

@@ -120,6 +120,23 @@ def test_mode_is_changed_while_comfyui_runs(comfyui: Any, library: Library, plai
     until(lambda: {"clip_l", "clip_g", "clip_h"} <= set(embeddings(library)["g.png"]), comfyui)
 
 
+@pytest.mark.parametrize("patient", ["anna", "zoe"])
+def test_longest_wait_of_all_users_counts(comfyui: Any, library: Library, save_png: Any, patient: str) -> None:
+    users = comfyui.base / "user"
+    for name in ("anna", "zoe"):
+        (users / name).mkdir(exist_ok=True)
+        (users / name / "comfy.settings.json").write_text(json.dumps({IDLE_SECONDS: 3600 if name == patient else 0}))
+    before = len(comfyui.log.read_text(errors="replace"))
+    until(lambda: "Automatic indexing of" in comfyui.log.read_text(errors="replace")[before:], comfyui)
+    name = f"for {patient}.png"
+    save_png(comfyui.output / name, ord(patient[0]), f"a {name}")
+    until(lambda: name in embeddings(library), comfyui)
+    time.sleep(3)
+    assert "clip_h" not in embeddings(library)[name]
+    (users / patient / "comfy.settings.json").unlink()
+    until(lambda: "clip_h" in embeddings(library)[name], comfyui)
+
+
 def test_settings_are_in_the_editor(comfyui: Any, open_editor: Any) -> None:
     page = open_editor(comfyui.url)
     assert page.evaluate("id => app.extensionManager.setting.get(id)", MODE) == "embeddings"

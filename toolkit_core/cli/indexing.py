@@ -25,11 +25,12 @@ from .options import (
     out,
     print_json,
     print_result,
+    typed_path,
 )
 
 
 def index(
-    folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth, or files.")],
+    folders: Annotated[list[Path], typer.Argument(parser=typed_path, help="Folders, at any depth, or pictures.")],
     ray: Annotated[
         str | None,
         typer.Option(
@@ -104,7 +105,8 @@ def reindex(
 
 def failures(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Only what lies in or below these.", show_default=False)
+        list[Path] | None,
+        typer.Argument(parser=typed_path, help="Only what lies in or below these.", show_default=False),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Read them again, though they have not changed.")] = False,
     weights: Weights = None,

@@ -84,6 +84,13 @@ Threshold = Annotated[
 ]
 
 
+def typed_path(text: str) -> Path:
+    """A folder or file as it was typed. "" is left of a variable that is not set; it is not the current folder."""
+    if not text:
+        raise typer.BadParameter("It is empty. Write . for the folder that you are in.")
+    return Path(text)
+
+
 @contextmanager
 def opened(
     home: Path | None,

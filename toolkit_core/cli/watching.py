@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,11 +28,24 @@ from .options import (
     opened,
     out,
     print_json,
+    typed_path,
 )
+
+# A hundred years: more than the time that any file has been missing.
+LONGEST_DAYS = 36_500.0
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):  # which is in every range
+        raise typer.BadParameter("nan is no number of days.")
+    return value
 
 
 def watch(
-    folders: Annotated[list[Path], typer.Argument(help="Folders, at any depth. They may come later, as a drive does.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(parser=typed_path, help="Folders, at any depth. They may come later, as a drive does."),
+    ],
     poll: Annotated[
         float | None,
         typer.Option(
@@ -68,9 +82,13 @@ def watch(
 
 def prune(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Only what lay in or below these.", show_default=False)
+        list[Path] | None,
+        typer.Argument(parser=typed_path, help="Only what lay in or below these.", show_default=False),
     ] = None,
-    days: Annotated[float, typer.Option(help="Only what has been missing for so many days.", min=0.0)] = 0.0,
+    days: Annotated[
+        float,
+        typer.Option(callback=_number, help="Only what has been missing for so many days.", min=0.0, max=LONGEST_DAYS),
+    ] = 0.0,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
     home: Home = None,
     database_url: DatabaseUrl = None,
@@ -79,8 +97,8 @@ def prune(
 ) -> None:
     """List the images whose files are missing; with --yes, remove them from the library for good.
 
-    Their favourites, ratings, tags and vectors go with them, and prompts that no other image has. A file that is back
-    by then stays.
+    Their favourites, ratings, tags and vectors go with them, and prompts that no other image has, those of pictures
+    that were replaced among them. A file that is back by then stays.
     """
     with opened(home, database_url, library) as images:
         found = images.missing(folders or None, timedelta(days=days))

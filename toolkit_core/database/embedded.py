@@ -127,6 +127,8 @@ class EmbeddedServer:
         utils.ensure_prefix_permissions(self.home)
 
     def _create_cluster(self) -> None:
+        if self._system_user is None:
+            _require_user_name()
         # Made beside its place and moved there whole, so that a killed start leaves nothing half made.
         unfinished = self.home / "postgres.new"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -237,6 +239,22 @@ class EmbeddedServer:
                 output.seek(0)
                 said = output.read().decode("utf-8", "replace").strip()
                 raise DatabaseError(f"{program} failed on {self.data} (exit code {code}):\n{said}")
+
+
+def _require_user_name() -> None:
+    """initdb asks the system for the name of whoever runs it. Raises DatabaseError where there is none."""
+    if sys.platform == "win32":
+        return
+    import pwd
+
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError as error:
+        raise DatabaseError(
+            f"The embedded PostgreSQL cannot be set up by the user with the id {os.geteuid()}, for whom this system "
+            "has no name, as in a container that was started with --user. Add one to its /etc/passwd, run as a user "
+            "that has a name, or name a server in DIFFUSION_TOOLKIT_DATABASE_URL."
+        ) from error
 
 
 def _refusal(conninfo: str) -> str | None:

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from ..errors import ImageNotFound
 from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS, SPACES
-from . import vectors
+from . import raw_metadata, vectors
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path, stored_range_below
 
@@ -70,10 +70,16 @@ def known_files(connection: Connection, folder: str, after: str | None, limit: i
     return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
-def latest_below(connection: Connection, folder: str) -> datetime | None:
-    """When the newest file below a folder that the library has was modified; None where it has none."""
+def known_since(connection: Connection, folder: str) -> datetime | None:
+    """Since when the library has what comes below a folder; None where it has nothing there.
+
+    That is when the first of its files there was indexed, or when the newest was modified, if that is earlier: then
+    all of them are older than the library. Both stand while a run goes on, and whatever times the files have.
+    """
     row = connection.execute(
-        "SELECT max(modified_at) FROM image_file WHERE path > %s AND path < %s", stored_range_below(folder)
+        "SELECT least(min(indexed_at), max(least(modified_at, indexed_at))) FROM image_file"
+        " WHERE path > %s AND path < %s AND modified_at IS NOT NULL",
+        stored_range_below(folder),
     ).fetchone()
     assert row is not None
     return row[0]
@@ -165,6 +171,7 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     if not rows:
         return []
     columns = parameter_columns(connection, [row.parameters for row in rows])
+    kept = raw_metadata.present(connection, {row.metadata_id for row in rows})
     order = sorted(range(len(rows)), key=lambda i: stored_path(rows[i].path))
     # Locked before their vectors are, as whoever writes a vector does it: `vectors.held`.
     replaced = connection.execute(
@@ -178,7 +185,9 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     ids = dict.fromkeys(order, 0)
     with connection.cursor() as cursor:
         # Sorted, so that two writers of the same files take their row locks in one order.
-        cursor.executemany(UPSERT_IMAGE, [{**_file_columns(rows[i]), **columns[i]} for i in order], returning=True)
+        cursor.executemany(
+            UPSERT_IMAGE, [{**_file_columns(rows[i], kept), **columns[i]} for i in order], returning=True
+        )
         for i in order:
             row = cursor.fetchone()
             assert row is not None
@@ -305,7 +314,7 @@ def _text_ids(connection: Connection, texts: Iterable[str]) -> dict[str | None, 
     return {by_hash[sha256]: id for sha256, id in rows}
 
 
-def _file_columns(row: ImageRow) -> dict[str, Any]:
+def _file_columns(row: ImageRow, kept: Collection[int | None]) -> dict[str, Any]:
     return {
         "path": stored_path(row.path),
         "content_hash": row.content_hash,
@@ -315,7 +324,7 @@ def _file_columns(row: ImageRow) -> dict[str, Any]:
         "height": row.height,
         "error": _text(row.error),
         "sidecars": row.sidecars,
-        "metadata_id": row.metadata_id,
+        "metadata_id": row.metadata_id if row.metadata_id in kept else None,
         "reader_version": row.reader_version,
     }
 

@@ -28,6 +28,9 @@ _ROOTS: LiteralString = (
 )
 _AT_OR_BELOW: LiteralString = "(f.path = root.itself OR (f.path >= root.below AND f.path < root.behind))"
 
+# A writer looks its texts up, or adds them, and then its metadata, before it refers to them: none may go in between.
+_TEXTS_STAY: LiteralString = "LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE"
+
 
 def mark(connection: Connection, paths: Sequence[str]) -> int:
     """Mark the rows of files that are gone. Returns how many were not marked before."""
@@ -153,8 +156,7 @@ def delete(connection: Connection, ids: Sequence[int]) -> Pruned:
 
     Call it first in its transaction: writers of images wait for the end of that.
     """
-    # A writer looks its texts up, or adds them, before it refers to them: none may go in between.
-    connection.execute("LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE")
+    connection.execute(_TEXTS_STAY)
     rows = connection.execute(
         "SELECT id, prompt_id, negative_prompt_id, metadata_id FROM image_file"
         " WHERE id = ANY(%s) AND missing_since IS NOT NULL ORDER BY path FOR UPDATE",
@@ -173,6 +175,29 @@ def delete(connection: Connection, ids: Sequence[int]) -> Pruned:
     texts = _delete_unused_texts(connection, _distinct(rows, 1, 2))
     _delete_unused_metadata(connection, _distinct(rows, 3))
     return Pruned(images=len(images), texts=texts)
+
+
+def unused(connection: Connection) -> tuple[list[int], list[int]]:
+    """The ids of texts, and of kept metadata, that no image has: as a rule those of pictures that were replaced."""
+    texts = connection.execute(
+        "SELECT id FROM prompt_text t WHERE NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
+        " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id) ORDER BY id"
+    ).fetchall()
+    metadata = connection.execute(
+        "SELECT id FROM raw_metadata m WHERE NOT EXISTS (SELECT FROM image_file f WHERE f.metadata_id = m.id)"
+        " AND NOT EXISTS (SELECT FROM raw_metadata packed WHERE packed.base_id = m.id) ORDER BY id"
+    ).fetchall()
+    return _distinct(texts, 0), _distinct(metadata, 0)
+
+
+def delete_unused(connection: Connection, texts: Sequence[int], metadata: Sequence[int]) -> int:
+    """Delete those of some texts, with their vectors, and of some metadata, that no image has. Returns how many texts.
+
+    Call it as `delete`.
+    """
+    connection.execute(_TEXTS_STAY)
+    _delete_unused_metadata(connection, metadata)
+    return _delete_unused_texts(connection, texts)
 
 
 def _delete_unused_texts(connection: Connection, ids: Sequence[int]) -> int:

@@ -34,7 +34,8 @@ def write(connection: Connection, texts: Sequence[Sequence[MetadataText] | None]
     """Keep the texts of some files. Returns the ids of their rows; None where there are none given, or too large ones.
 
     Call it in a transaction of its own, for one writer waits here for another's end. Rows that no image refers to,
-    because of a kill after it, are found again by the next run.
+    because of a kill after it, are found again by the next run, or pruned. So look for `present` before you refer to
+    them.
     """
     keys: list[bytes | None] = []
     raw: dict[bytes, bytes] = {}
@@ -50,6 +51,12 @@ def write(connection: Connection, texts: Sequence[Sequence[MetadataText] | None]
         ids = _ids(connection, raw)
         _add(connection, {key: data for key, data in raw.items() if key not in ids}, ids)
     return [None if key is None else ids[key] for key in keys]
+
+
+def present(connection: Connection, ids: Collection[int | None]) -> set[int | None]:
+    """Those of some rows that are still there; they stay so until the end of a transaction that looked texts up."""
+    given = [id for id in ids if id is not None]
+    return {id for (id,) in connection.execute("SELECT id FROM raw_metadata WHERE id = ANY(%s)", [given])}
 
 
 def read(connection: Connection, ids: Collection[int]) -> dict[int, tuple[MetadataText, ...]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from ..records import GenerationParameters
+from . import raw_metadata
 from .database import Connection
 from .images import PARAMETER_COLUMNS, parameter_columns
 from .stored_text import disk_path
@@ -56,6 +57,7 @@ def write(connection: Connection, reread: Sequence[Reread], reader_version: int)
     A row that another process gave a new file or new texts meanwhile is left as it is.
     """
     columns = parameter_columns(connection, [item.parameters for item in reread])
+    kept = raw_metadata.present(connection, {item.metadata_id for item in reread})
     # In the order in which the indexer takes its row locks.
     locked = {
         (id, metadata_id, bytes(content))
@@ -65,7 +67,12 @@ def write(connection: Connection, reread: Sequence[Reread], reader_version: int)
         )
     }
     current = [
-        {**own, "id": item.file.id, "metadata_id": item.metadata_id, "reader_version": reader_version}
+        {
+            **own,
+            "id": item.file.id,
+            "metadata_id": item.metadata_id if item.metadata_id in kept else None,
+            "reader_version": reader_version,
+        }
         for item, own in zip(reread, columns, strict=True)
         if (item.file.id, item.file.metadata_id, item.file.content_hash) in locked
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import EncoderError
-from ..spaces import SPACES
+from ..spaces import DTYPES, SPACES
 from .base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
 from .batching import batches_by_length
 from .clip_checkpoint import Tower, read_tower
@@ -184,8 +184,8 @@ def _device_and_dtype(device: str | None, dtype: str | None) -> tuple[torch.devi
         ) from error
     if dtype is None:
         return chosen, torch.float16 if chosen.type == "cuda" else torch.float32
-    if dtype not in ("float32", "float16", "bfloat16"):
-        raise EncoderError(f"No dtype {dtype!r} for an encoder: use float32, float16 or bfloat16.")
+    if dtype not in DTYPES:
+        raise EncoderError(f"No dtype {dtype!r} for an encoder: use {', '.join(DTYPES)}.")
     return chosen, getattr(torch, dtype)
 
 

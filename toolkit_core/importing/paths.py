@@ -14,7 +14,8 @@ from ..records import UnfoundFolder
 # The parts of a path, its root among them, by which what was not found is counted.
 PARTS_COUNTED = 3
 
-_WINDOWS = re.compile(r"[A-Za-z]:|\\\\")
+# A drive, or a share: //server/share is one, too, and of no other system a path.
+_WINDOWS = re.compile(r"[A-Za-z]:|\\\\|//[^/\\]+[/\\][^/\\]")
 _LONG_PATH = re.compile(r"\\\\\?\\(?:UNC(\\))?")
 
 
@@ -50,6 +51,7 @@ def parts_of(path: str) -> tuple[str, ...]:
     r"""A path's parts, with its root as the first: ("D:\\", "renders", "a.png"), ("/", "home", "a.png")."""
     if not _WINDOWS.match(path):
         return PurePosixPath(path).parts
+    path = path.replace("/", "\\")
     path = _LONG_PATH.sub(lambda found: r"\\" if found[1] else "", path, count=1)
     parts = PureWindowsPath(path).parts
     return (f"{parts[0]}\\", *parts[1:]) if parts[0].endswith(":") else parts

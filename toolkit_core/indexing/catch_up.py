@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..database import Database, images, missing
 from ..database.images import KnownFile
-from ..records import FailedFile, IndexReport, Progress
+from ..records import IndexReport, Progress
 from .compare import compared, is_as_known
 from .gone import count_missing, note_unseen
 from .scan import FoundFile, Walk
@@ -18,15 +18,15 @@ FILES_A_RUN = 500
 def catch_up(
     database: Database, folder: str, progress: Callable[[Progress], None], index: Callable[[list[str]], IndexReport]
 ) -> Iterator[IndexReport]:
-    """Bring the rows of a folder up to date, and index what is newer than the newest of them, in runs.
+    """Bring the rows of a folder up to date, and index what was modified since it has some, in runs.
 
     A folder without rows is left alone. An older file that the library does not have is indexed where it may be one
     that is gone, under another name.
     """
     with database.transaction() as connection:
-        newest = images.latest_below(connection, folder)
+        since = images.known_since(connection, folder)
         sizes = {image.file_size for image in missing.below(connection)}
-    if newest is None:
+    if since is None:
         return
     walk = Walk()
     changed: list[str] = []
@@ -35,12 +35,12 @@ def catch_up(
     for number, (found, row) in enumerate(compared(database, [folder], walk), 1):
         if number % 1000 == 0:
             progress(Progress("scan", number, None, found.path if found else None))
-        if found is None:
-            assert row is not None
-            unseen.append(row)
-        elif isinstance(found, FailedFile) or is_as_known(found, row):
+        if not isinstance(found, FoundFile):
+            if row is not None:
+                unseen.append(row)
+        elif is_as_known(found, row):
             continue
-        elif row is not None or found.modified_at > newest:
+        elif row is not None or found.modified_at > since:
             changed.append(found.path)
         else:
             older.append(found)

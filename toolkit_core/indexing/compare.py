@@ -75,14 +75,13 @@ def is_as_known(found: FoundFile, row: KnownFile | None) -> bool:
 def _rows(database: Database, roots: Sequence[str]) -> Iterator[KnownFile]:
     """The rows at or below the roots, by path. A transaction a page: a walk of a network share may take an hour."""
     for are_folders, group in groupby(sorted(roots), os.path.isdir):
-        if are_folders:
-            for folder in group:
-                yield from _rows_below(database, folder)
-            continue
-        for paths in batches(group, ROWS_A_PAGE):
+        # A folder may be where a file was.
+        for paths in batches(group, 1 if are_folders else ROWS_A_PAGE):
             with database.transaction() as connection:
                 rows = images.files_at(connection, paths)
             yield from (rows[path] for path in paths if path in rows)
+            if are_folders:
+                yield from _rows_below(database, paths[0])
 
 
 def _rows_below(database: Database, folder: str) -> Iterator[KnownFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 from ..database import Database, missing, revision
 from ..database.vectors import Picture
@@ -23,7 +24,8 @@ def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str
     """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns the paths that are gone.
 
     Where it is not known whether a file is gone, its row stays as it is.
-    roots: real paths. unseen: the paths of the rows below them that the walk did not come by.
+    roots: real paths. unseen: the paths of the rows at or below them that the walk did not come by, or could not look
+    at.
     """
     if not roots:
         return set()
@@ -50,7 +52,7 @@ def note_gone(database: Database, paths: Iterable[str]) -> int:
     marked = 0
     for batch in batches(paths, PATHS_A_BATCH):
         with database.transaction() as connection:
-            now = missing.mark_below(connection, [path for path in batch if presence(path) == "gone"])
+            now = missing.mark_below(connection, [path for path in batch if presence(path, of="anything") == "gone"])
             if now:
                 revision.bump(connection)
             marked += now
@@ -97,6 +99,20 @@ def prune(database: Database, ids: Sequence[int], progress: Callable[[Progress],
                 revision.bump(connection)
         total = Pruned(total.images + pruned.images, total.texts + pruned.texts)
     return total
+
+
+def prune_unused(database: Database) -> int:
+    """Delete prompts and kept metadata that no image has: those of pictures that were replaced.
+
+    Returns how many prompts. What is written meanwhile waits for a batch of them at most.
+    """
+    with database.transaction() as connection:
+        texts, metadata = missing.unused(connection)
+    deleted = 0
+    for ids in zip_longest(batches(texts, IMAGES_A_BATCH), batches(metadata, IMAGES_A_BATCH), fillvalue=[]):
+        with database.transaction() as connection:
+            deleted += missing.delete_unused(connection, *ids)
+    return deleted
 
 
 def _mark(database: Database, gone: Iterable[str], back: Iterable[int]) -> None:

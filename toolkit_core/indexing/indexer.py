@@ -19,7 +19,7 @@ from ..database import Database, images, vectors
 from ..database.claims import FILE, file_key, worker
 from ..database.segments import seal
 from ..errors import ConditioningError, EncoderError
-from ..records import FailedFile, IndexReport, Progress, SealedSpace
+from ..records import IndexReport, Progress, SealedSpace
 from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
@@ -69,6 +69,7 @@ class Indexer:
         self._devices = devices
         self._index: IndexKind = index
         self._pair_index = pair_index
+        self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
         self._embed = embed
@@ -83,9 +84,9 @@ class Indexer:
         self._walk = Walk(recursive=recursive)
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
-        """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
+        """Index folders and files. Raises PathNotFound and ImageError as `resolve` does, DatabaseError."""
         started = time.monotonic()
-        resolved = resolve(paths)
+        resolved = resolve(paths, recursive=self._recursive)
         waiting = self._clock.timed("scan", self._changed_files)(resolved)
         with ExitStack() as stack:
             self._readers, self._matcher, self._encoder = (
@@ -128,11 +129,11 @@ class Indexer:
         self._unseen: list[str] = []
         unchanged = 0
         for number, (found, row) in enumerate(compared(self._database, paths, self._walk), 1):
-            if found is None:
-                assert row is not None
-                self._unseen.append(row.path)
-            elif isinstance(found, FailedFile):
-                self._tally.failed.append(found)
+            if not isinstance(found, FoundFile):
+                if row is not None:
+                    self._unseen.append(row.path)
+                if found is not None:
+                    self._tally.failed.append(found)
             elif is_as_known(found, row) and not self._reindex:
                 unchanged += 1
             else:

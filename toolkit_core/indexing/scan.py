@@ -9,9 +9,9 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from ..errors import PathNotFound
+from ..errors import ImageError, PathNotFound
 from ..records import FailedFile
 from .regular import NO_FILE, is_regular
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
@@ -20,9 +20,13 @@ SUFFIXES = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff")
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc)
+# What Python can read from PostgreSQL in any time zone, without the first and the last of its years.
+EARLIEST, LATEST = datetime(2, 1, 1, tzinfo=timezone.utc), datetime(9999, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
 # A longer path does not fit an index row of PostgreSQL.
 LONGEST_PATH = 2600
+
+Presence: TypeAlias = Literal["there", "gone", "unknown"]
 
 
 class FoundFile(NamedTuple):
@@ -34,41 +38,67 @@ class FoundFile(NamedTuple):
     sidecars: tuple[Sidecar, ...] = ()
 
 
-def resolve(paths: Sequence[Path | str]) -> list[str]:
-    """The real paths of folders or files to index; what lies below another of them is left out.
+def resolve(paths: Sequence[Path | str], *, recursive: bool = True) -> list[str]:
+    """The real paths of folders or files to index; what a walk of another of them comes by is left out.
 
-    Raises PathNotFound for one that is not there.
+    recursive: as in `scan`.
+    Raises PathNotFound for one that is not there, or is empty; ImageError for a file whose name is no picture's.
     """
-    resolved: dict[Path, None] = {}
+    resolved: dict[Path, bool] = {}
     for path in paths:
         real = real_path(path)
-        if not os.path.exists(real) and presence(real) != "unknown":  # noqa: PTH110 - see `presence`
+        state = presence(real, of="anything")
+        if state == "gone":
             raise PathNotFound(f"There is no folder or file {os.fspath(path)!r}. See that its drive is connected.")
-        resolved[real] = None
-    return [str(path) for path in resolved if resolved.keys().isdisjoint(path.parents)]
+        is_folder = os.path.isdir(real)  # noqa: PTH112 - see `presence`
+        if state == "there" and not is_folder and not is_picture(real.name):
+            raise ImageError(
+                f"{os.fspath(path)!r} is no picture by its name. Files are read whose names end in "
+                f"{', '.join(sorted(SUFFIXES))}."
+            )
+        resolved[real] = is_folder
+    # A walk that is not recursive comes by the files of a folder, and by none of its folders.
+    walked_with = {
+        path: path.parents if recursive else () if is_folder else path.parents[:1]
+        for path, is_folder in resolved.items()
+    }
+    return [str(path) for path, parents in walked_with.items() if resolved.keys().isdisjoint(parents)]
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name, or its path, ends as those of the files that are read."""
+    return name[name.rfind(".") :].lower() in SUFFIXES
 
 
 def real_path(path: Path | str) -> Path:
-    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it."""
+    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it.
+
+    Raises PathNotFound for "".
+    """
+    if not os.fspath(path):
+        raise PathNotFound('"" is no folder or file. Write . for the folder that you are in.')
     given = Path(path).expanduser()
     real = Path(os.path.realpath(given))
     is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
     return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name
 
 
-def presence(path: Path | str) -> Literal["there", "gone", "unknown"]:
-    """Whether there is anything at a path, be it a broken link.
+def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture") -> Presence:
+    """Whether there is a file at a picture's path, or anything at any path; of a link, where it leads to.
 
     Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
-    or on a drive that fails.
+    or on a drive that fails. A picture is gone, too, where a folder or a pipe has its name by now; and a file
+    whose name is no picture's is none.
     """
+    if of == "picture" and not is_picture(os.fspath(path)):
+        return "gone"
     try:
-        os.lstat(path)
+        status = os.stat(path)  # noqa: PTH116 - of Path, some versions of Python raise other errors
     except (FileNotFoundError, NotADirectoryError):
         return "gone"
     except (OSError, ValueError):  # ValueError: a name that another system gave, and this one cannot have
         return "unknown"
-    return "there"
+    return "gone" if of == "picture" and not stat.S_ISREG(status.st_mode) else "there"
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:
@@ -153,7 +183,7 @@ def _entries(folder: str, links: list[os.DirEntry[str]]) -> Iterator[FoundFile |
                         links.append(entry)
                     else:
                         named.append((entry.name + os.sep, entry))
-                elif entry.name[entry.name.rfind(".") :].lower() in SUFFIXES:
+                elif is_picture(entry.name):
                     named.append((entry.name, entry))
                 else:
                     sidecars.add(entry)
@@ -200,7 +230,7 @@ def _found(path: str, status: os.stat_result, sidecars: tuple[Sidecar, ...]) -> 
 
 def modified_at(status: os.stat_result) -> datetime:
     """A file's modification time, held to years that PostgreSQL and Python both know."""
-    try:
-        return min(EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000), LATEST)
-    except OverflowError:
-        return LATEST
+    microseconds = status.st_mtime_ns // 1000
+    if not (EARLIEST - EPOCH) // MICROSECOND <= microseconds <= (LATEST - EPOCH) // MICROSECOND:
+        return EARLIEST if microseconds < 0 else LATEST
+    return EPOCH + timedelta(microseconds=microseconds)

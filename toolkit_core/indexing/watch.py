@@ -66,8 +66,8 @@ class FollowOptions:
 
     poll: seconds between walks, in place of what the operating system tells; for network shares.
     walk_every: seconds between walks that find what was not heard.
-    since: where given, what lay in the folders before that is not indexed, unless it is newer than the newest image
-    that the library has of them.
+    since: where given, what lay in the folders before that is not indexed, unless it was modified since the library has
+    some of them; see `catch_up`.
     is_idle: asked before and during walks and embedding; while it says False, new files are read for their metadata,
     and nothing else is done.
     embed: fills what is pending; None for no embeddings.
@@ -190,7 +190,7 @@ class Follower:
 
     def _lose(self, folder: str) -> None:
         """Give up what is due in a folder that is not there, or that nobody may look into."""
-        if presence(folder) == "gone":
+        if presence(folder, of="anything") == "gone":
             logger.warning("%s is not there. What the library has of it is kept, and marked.", folder)
             self._gone.add(folder)
         elif os.path.isdir(folder):  # noqa: PTH112
@@ -202,7 +202,7 @@ class Follower:
 
     def _take(self, path: str, listings: _Listings, *, came: bool) -> None:
         """Note what was heard of one path."""
-        is_there = presence(path) == "there"
+        is_there = presence(path, of="anything") == "there"
         if is_there:
             self._gone.discard(path)
             if came and os.path.isdir(path):  # noqa: PTH112

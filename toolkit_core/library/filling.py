@@ -26,7 +26,7 @@ from ..records import (
 )
 from ..settings import Settings
 from ..space_encoders import EncoderSource, SpaceEncoders
-from ..spaces import SPACES, Space
+from ..spaces import EMBEDDINGS, SPACES, Space
 from .opened import OpenedLibrary
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Filling(OpenedLibrary):
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
         embed: without, files are read for their metadata alone; what is pending then is not counted.
-        An exception out of `progress` stops the run; what is done stays. Raises PathNotFound, DatabaseError.
+        An exception out of `progress` stops the run; what is done stays.
+        Raises PathNotFound, ImageError for a file that is no picture by its name, DatabaseError.
         """
         from ..indexing import Indexer
 
@@ -91,7 +92,7 @@ class Filling(OpenedLibrary):
         address: "auto" for the cluster that this machine is part of, or its HOST:PORT. Files and weights have to be at
         the same paths on each of its machines, and the database within their reach; see docs/clusters.md.
         Raises ClusterError where Ray or the cluster is not there, or a part of the work fails, PathNotFound,
-        DatabaseError. What was written is kept, and the next run goes on.
+        ImageError, DatabaseError. What was written is kept, and the next run goes on.
         """
         from ..indexing.cluster import ClusterIndexer, connected
 
@@ -126,11 +127,13 @@ class Filling(OpenedLibrary):
         on_report: told what was done, each time. poll: seconds between looks at the folders, for network shares, where
         the operating system does not tell of changes. embed: also fill what is pending, in the whole library.
         Waits for a database that is not there. An exception out of `on_report` or `progress` ends it. Raises
-        PathNotFound for a file that is named as a folder.
+        PathNotFound for a file that is named as a folder, and for "".
         """
         from ..indexing import Follower, FollowOptions
 
         for folder in folders:
+            if not os.fspath(folder):
+                raise PathNotFound('"" is no folder. Write . for the folder that you are in.')
             if Path(folder).expanduser().is_file():
                 raise PathNotFound(f"{os.fspath(folder)!r} is a file. Name the folder that it lies in.")
         options = FollowOptions(
@@ -190,12 +193,14 @@ class Filling(OpenedLibrary):
     ) -> IndexReport:
         """Read again what could not be read, though it has not changed: a drive that had failed, a newer decoder.
 
+        What is gone by now is marked as missing in place of that.
         folders: see `failures`. See `index` for the rest.
         """
-        from ..indexing.scan import presence
+        from ..indexing.gone import note_unseen
 
-        failed = [image.path for image in self.failures(folders) if presence(image.path) != "gone"]
-        return self.index(failed, progress, reindex=True)
+        failed = [image.path for image in self.failures(folders)]
+        gone = note_unseen(self.database, failed, failed)
+        return self.index([path for path in failed if path not in gone], progress, reindex=True)
 
     def missing(
         self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
@@ -211,12 +216,14 @@ class Filling(OpenedLibrary):
     def prune(self, ids: Sequence[int], progress: Callable[[Progress], None] | None = None) -> Pruned:
         """Remove images for good that are missing: their rows, vectors and tags, and prompts that no other image has.
 
+        With them go the prompts and the kept metadata of pictures that were replaced since.
         ids: as `missing` gives them. What is not missing, or is back by now, is left alone. An exception out of
         `progress` stops it; what is done stays. Raises DatabaseError.
         """
-        from ..indexing.gone import prune
+        from ..indexing.gone import prune, prune_unused
 
-        return prune(self.database, ids, progress or (lambda _: None))
+        pruned = prune(self.database, ids, progress or (lambda _: None))
+        return replace(pruned, texts=pruned.texts + prune_unused(self.database))
 
     def reread(self, progress: Callable[[Progress], None] | None = None, *, everything: bool = False) -> RereadReport:
         """Make sense of the images' metadata again, after the readers became better, and embed prompts that are new.
@@ -313,6 +320,9 @@ def _real_paths(folders: Sequence[Path | str] | None) -> list[str] | None:
 
 
 def _space(name: str) -> Space:
+    if name not in SPACES and name in EMBEDDINGS:
+        space = EMBEDDINGS[name].space
+        raise SearchError(f"{name!r} is an embedding of the space {space}, which has its vectors. Name {space}.")
     if name not in SPACES:
         raise SearchError(f"{name!r} is no space. There are {', '.join(SPACES)}.")
     return SPACES[name]
