@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from toolkit_core.database import images, vectors
+from toolkit_core.database import export_rows, images, reembedding, vectors
 from toolkit_core.database.images import ImageRow
+from toolkit_core.database.segments import seal
 from toolkit_core.errors import ExportError, FilterError, FolderNotAllowed, ImageNotFound
 from toolkit_core.export.json_files import KEYS
 from toolkit_core.indexing.scan import EPOCH
@@ -418,6 +420,61 @@ def test_export_is_of_one_moment(home: Path, schema: str, tmp_path: Path, monkey
         report = library.export(tmp_path / "set.safetensors", embeddings=["clip_h"], progress=meanwhile)
         assert (report.images, report.missing) == (12, {"clip_h": 0})
         assert load_file(tmp_path / "set.safetensors")["ids"].tolist() == ids
+
+
+def seal_again(library: Library) -> None:
+    seal(library.database, rows_worth_an_index=5, rebuild=True)
+
+
+def make_pictures_again(library: Library) -> None:
+    """With weights that make no vector at all."""
+    with library.database.transaction() as connection:
+        reembedding.begin(connection, SPACES["clip_h"], "others", np.zeros((1, SPACES["clip_h"].width), np.float32))
+    reembedding.switch(library.database, SPACES["clip_h"], "hnsw", lambda _: None)
+
+
+def is_held_up(library: Library) -> bool:
+    """Whether somebody waits for a lock of this library's tables."""
+    with library.database.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+            " WHERE NOT l.granted AND c.relnamespace = current_schema()::regnamespace"
+        ).fetchone()
+    return row != (0,)
+
+
+@pytest.mark.parametrize("exchange", [seal_again, make_pictures_again])
+def test_export_has_every_vector_though_tables_are_exchanged_before_it_reads_them(
+    home: Path, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: Callable[[Library], None]
+) -> None:
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library, ThreadPoolExecutor(1) as pool:
+        fill(library, [row(f"/{n}.png", f"prompt {n}", "blurry") for n in range(12)])
+        exchanges = []
+        choose = export_rows.select
+
+        def meanwhile(*arguments: Any) -> Any:
+            exchanges.append(pool.submit(exchange, library))
+            while not exchanges[0].done() and not is_held_up(library):
+                time.sleep(0.01)
+            return choose(*arguments)
+
+        monkeypatch.setattr(export_rows, "select", meanwhile)
+        report = library.export(tmp_path / "set.safetensors")
+        assert (report.images, report.without_embeddings, set(report.missing.values())) == (12, 0, {0})
+        exchanges[0].result()
+
+
+def test_ids_may_come_from_a_generator_that_exchanges_tables(home: Path, schema: str, tmp_path: Path) -> None:
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
+        stored = fill(library, [row(f"/{n}.png", f"prompt {n}", "blurry") for n in range(12)])
+
+        def ids() -> Iterator[int]:
+            yield from stored[:6]
+            seal_again(library)
+            yield from stored[6:]
+
+        report = library.export(tmp_path / "set.safetensors", ids=ids())
+        assert (report.images, report.without_embeddings, set(report.missing.values())) == (12, 0, {0})
 
 
 EXPORT = """

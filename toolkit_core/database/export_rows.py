@@ -35,6 +35,9 @@ class ExportBatch:
 def begin_snapshot(connection: Connection) -> None:
     """Let all that this transaction reads be of one moment. It must be the transaction's first statement."""
     connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    # The next statement takes the snapshot; this one does not. A table that comes in another one's place later would be
+    # empty in it, so all tables under the view are held before.
+    connection.execute("LOCK TABLE image IN ACCESS SHARE MODE")
 
 
 def lock_target(connection: Connection, key: int) -> bool:
@@ -44,17 +47,16 @@ def lock_target(connection: Connection, key: int) -> bool:
     return row[0]
 
 
-def select(connection: Connection, ids: Iterable[int] | None, condition: Condition | None) -> NDArray[np.int64]:
-    """The ids of the images to export, int64 of shape (n,), each once.
+def select(connection: Connection, given: NDArray[np.int64] | None, condition: Condition | None) -> NDArray[np.int64]:
+    """The ids of the images to export, int64 of shape (n,).
 
-    ids: in this order, those that meet the condition; None: all images that do, by id.
+    given: in this order, those that meet the condition, each once; None: all images that do, by id.
     Raises ImageNotFound where an id is of no image.
     """
-    if ids is None:
+    if given is None:
         return listing.ids(connection, condition)
     where = sql.SQL("true") if condition is None else condition.sql
     parameters = {} if condition is None else dict(condition.parameters)
-    given = _distinct(ids)
     chosen: list[NDArray[np.int64]] = [given[:0]]
     unknown: list[int] = []
     statement = sql.SQL(SELECT_GIVEN).format(where=where)
@@ -85,8 +87,11 @@ def batches(connection: Connection, ids: NDArray[np.int64], embeddings: Sequence
         yield ExportBatch([record(row) for row in rows], vectors)
 
 
-def _distinct(ids: Iterable[int]) -> NDArray[np.int64]:
-    """The ids in their order, each where it comes first."""
+def distinct(ids: Iterable[int]) -> NDArray[np.int64]:
+    """Some ids in their order, each where it comes first, int64 of shape (n,).
+
+    Raises ImageNotFound where one is too large to be an image's.
+    """
     given = np.fromiter(_bigints(ids), np.int64)
     _, first = np.unique(given, return_index=True)
     return given[np.sort(first)]

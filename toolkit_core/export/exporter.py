@@ -70,13 +70,15 @@ def export(
     started = time.monotonic()
     names = _embedding_names(embeddings)
     format, make = _writer(target, format)
+    # Before the transaction: whatever gives the ids may take long, or exchange an index.
+    given = None if selection.ids is None else export_rows.distinct(selection.ids)
     missing = dict.fromkeys(names, 0)
     without = done = 0
     with database.transaction() as connection:
         export_rows.begin_snapshot(connection)
         if not export_rows.lock_target(connection, _lock_key(target)):
             raise ExportError(f"Another export is writing {str(target)!r}. Wait for its end, or name another target.")
-        ids = export_rows.select(connection, selection.ids, selection.condition)
+        ids = export_rows.select(connection, given, selection.condition)
         contents = _contents(connection, len(ids), names)
         with ExitStack() as stack:
             with writing(target):
