@@ -47,7 +47,7 @@ def lock_target(connection: Connection, key: int) -> bool:
 def select(connection: Connection, ids: Iterable[int] | None, condition: Condition | None) -> NDArray[np.int64]:
     """The ids of the images to export, int64 of shape (n,), each once.
 
-    ids: in this order, those that meet the condition; None: all images that do, by id.
+    ids: in this order, those that meet the condition; None: all images that do and whose files are there, by id.
     Raises ImageNotFound where an id is of no image.
     """
     if ids is None:

@@ -32,7 +32,10 @@ FORMATS = ("json", "safetensors", "parquet")
 
 @dataclass(frozen=True)
 class Selection:
-    """The images to export: those of `ids` in their order, or all by id, as far as they meet the condition."""
+    """The images to export, as far as they meet the condition: those of `ids` in their order, or all by id.
+
+    One whose file is missing is exported only by its id.
+    """
 
     ids: Iterable[int] | None = None
     condition: Condition | None = None
