@@ -72,7 +72,8 @@ def export(
     """Write the selected images to a target, a real path. See `Library.export`."""
     started = time.monotonic()
     names = _embedding_names(embeddings)
-    format, make = _writer(target, format)
+    with writing(target):
+        format, make = _writer(target, format)
     missing = dict.fromkeys(names, 0)
     without = done = 0
     with database.transaction() as connection:

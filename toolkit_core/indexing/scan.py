@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..errors import PathNotFound
+from ..named_paths import named_path
 from ..records import FailedFile
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
 
@@ -48,8 +49,11 @@ def resolve(paths: Sequence[Path | str]) -> list[str]:
 
 
 def real_path(path: Path | str) -> Path:
-    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it."""
-    given = Path(path).expanduser()
+    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it.
+
+    Raises PathNotFound for what no path can be.
+    """
+    given = named_path(path)
     real = Path(os.path.realpath(given))
     is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
     return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name

@@ -56,8 +56,8 @@ class Using(OpenedLibrary):
         sort: the found images by "relevance", "date" or "rating". page: `next_page` of the results to go on behind;
         images that are added meanwhile neither move nor repeat what comes.
         encoders: used in this call in place of the library's own, as in `index`.
-        Raises SearchError (FilterError), ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch,
-        TextTowerMissing), DatabaseError.
+        Raises SearchError (FilterError), ImageNotFound, PathNotFound, ImageError, EncoderError (WeightsMissing,
+        EncoderMismatch, TextTowerMissing), DatabaseError.
         """
         from ..search import Query, search
 
@@ -169,7 +169,7 @@ class Using(OpenedLibrary):
         format: "json", "safetensors" or "parquet", where the target's name does not say it.
         embeddings: names out of `toolkit_core.spaces.EMBEDDINGS`. roots: folders; the target must lie below one.
         An exception out of `progress` stops the export. What the files hold is said in `toolkit_core.export`.
-        Raises ExportError, FilterError, ImageNotFound, FolderNotAllowed, DatabaseError.
+        Raises ExportError, FilterError, ImageNotFound, PathNotFound, FolderNotAllowed, DatabaseError.
         """
         from ..export import Selection, allowed_target, export
         from ..search import condition_of
