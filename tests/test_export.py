@@ -325,6 +325,10 @@ def test_unknown_ids_are_named_and_nothing_is_written(filled: Library, tmp_path:
         ("folder.parquet", {}, "is a folder"),
         ("kept", {}, "holds other things than an earlier export"),
         ("a_file", {}, "is no folder"),
+        ("n" * 300 + ".json", {"ids": [1]}, "could not be written: File name too long"),
+        ("n" * 300 + ".parquet", {}, "could not be written: File name too long"),
+        ("a_file/set.json", {"ids": [1]}, "could not be written: "),
+        ("loop/set.json", {"ids": [1]}, "could not be written: "),
     ],
 )
 def test_export_that_cannot_be_made_says_why(
@@ -334,6 +338,7 @@ def test_export_that_cannot_be_made_says_why(
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "manifest.json").write_text("{}")
     (tmp_path / "a_file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
     before = left_in(tmp_path)
     with pytest.raises(ExportError, match=said):
         filled.export(tmp_path / name, **arguments)

@@ -12,6 +12,7 @@ from typing import Any
 import platformdirs
 
 from .errors import SettingsError
+from .named_paths import named_path
 from .spaces import DTYPES, INDEX_KINDS, SPACES, IndexKind
 
 if sys.version_info >= (3, 11):
@@ -65,10 +66,10 @@ def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | st
     """Settings from `home`/settings.toml, the environment, and the overrides that are not None, the last one winning.
 
     `weights` are folders that are searched before those of the file. Raises SettingsError for a file that cannot be
-    read, or holds an unknown or wrong value, and for a dtype that there is not.
+    read, or holds an unknown or wrong value, and for a dtype that there is not; PathNotFound for what no path can be.
     """
-    folder = Path(home or os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("diffusion-toolkit", False))
-    folder = folder.expanduser().absolute()
+    named = home or os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("diffusion-toolkit", False)
+    folder = named_path(named).absolute()
     values = _read_file(folder / "settings.toml")
     if url := os.environ.get(DATABASE_VARIABLE):
         values["database_url"] = url
@@ -76,7 +77,7 @@ def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | st
     if (dtype := values.get("dtype")) not in (None, *DTYPES):
         raise SettingsError(f"There is no dtype {dtype!r} for encoders; there are {', '.join(DTYPES)}.")
     values["weights_folders"] = (
-        *(Path(weights_folder).expanduser() for weights_folder in weights),
+        *map(named_path, weights),
         *values.get("weights_folders", ()),
     )
     return replace(Settings(folder), **values)
@@ -113,7 +114,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         if name == "folders":
             values["weights_folders"] = _folders(path, "weights.folders", value)
         elif name in SPACES:
-            files[name] = Path(_text(path, f"weights.{name}", value)).expanduser()
+            files[name] = named_path(_text(path, f"weights.{name}", value))
         else:
             raise SettingsError(f"{path}: unknown setting weights.{name}. Known: folders, {', '.join(SPACES)}.")
     if files:
@@ -148,4 +149,4 @@ def _yes_or_no(path: Path, name: str, value: object) -> bool:
 def _folders(path: Path, name: str, value: object) -> tuple[Path, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise SettingsError(f"{path}: {name} is {value!r}, but has to be a list of folders.")
-    return tuple(Path(item).expanduser() for item in value)
+    return tuple(map(named_path, value))

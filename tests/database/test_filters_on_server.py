@@ -62,6 +62,20 @@ def test_path_pattern(database: Database, pattern: str, path: str, matches: bool
     assert bool(found(database, f'path:"{pattern}"')) is matches
 
 
+def test_capital_letters_of_any_language_make_no_difference(database: Database) -> None:
+    name = "Ölbild_ÄRGER"
+    made = GenerationParameters(
+        prompt=name, negative_prompt=name, model=name, vae=name, sampler=name, loras=(Lora(name),)
+    )
+    with database.transaction() as connection:
+        [id] = images.write(connection, [ImageRow("/a.png", b"", 1, EPOCH, 1, 1, made, name)])
+        connection.execute("UPDATE image_file SET tags = ARRAY[%s]", [name])
+    for written in (name, "ölbild_ärger", "ÖLBILD_ÄRGER"):
+        for field in ("prompt", "negative", "model", "vae", "sampler", "lora", "error", "tag"):
+            assert found(database, f"{field}:{written}") == {id}, (field, written)
+        assert found(database, f"model:={written}") == {id}
+
+
 PIECES = """
     model: path: tag: rating: date: seed: lora: error: size: aspect: has: id: negative: cfg: fox 5 -9 2026-01 16:9 true
     none prompt clip_h 狐 🦊 ² İ ( ) - | , " * ? **/ / \\ [ { $ ^ + ' % %s %(filter_0)s _ :* & ! <-> ;-- .. >= < 99999

@@ -70,6 +70,30 @@ def test_search_leaves_out_what_is_missing(library: Library, two: Path, query: d
     assert {Path(hit.path).name for hit in library.search(**query)} == {"a.png"}
 
 
+def test_filter_speaks_of_what_is_there_wherever_it_stands(library: Library, two: Path, tmp_path: Path) -> None:
+    (two / "unreadable.png").write_bytes(b"no picture")
+    library.index([two])
+    every = ids(library)
+    (two / "b.png").unlink()
+    library.index([two])
+    there = [every["a.png"], every["unreadable.png"]]
+    assert {hit.id for hit in library.search(filter="id:>0")} == set(there)
+    assert library.find("id:>0") == library.find("") == there
+    assert library.find("badger") == []
+    assert library.find("has:error") == [every["unreadable.png"]]
+    for filter in ("id:>0", None):
+        assert library.export(tmp_path / "set.safetensors", filter=filter).images == 2
+
+
+def test_what_is_missing_is_reached_by_its_id(library: Library, two: Path, tmp_path: Path) -> None:
+    id = ids(library)["b.png"]
+    (two / "b.png").unlink()
+    library.index([two])
+    assert library.curate([id], rating=3) == 1
+    assert library.export(tmp_path / "b.json", ids=[id]).images == 1
+    assert library.image(id).rating == 3
+
+
 def test_duplicates_leave_out_what_is_missing(library: Library, two: Path) -> None:
     shutil.copy(two / "a.png", two / "copy.png")
     library.index([two])

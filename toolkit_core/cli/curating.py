@@ -28,7 +28,7 @@ def curate(
 ) -> None:
     """Say of images that they are favourites, how good they are, and what they are about.
 
-    They are those of the ids, or all that meet --filter. What is not given stays as it is.
+    They are those of the ids, or all that meet --filter and whose files are there. What is not given stays as it is.
     """
     wanted = (filter or "").strip()
     if bool(ids) == bool(wanted):

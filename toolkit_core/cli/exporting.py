@@ -70,8 +70,9 @@ def export(
 ) -> None:
     """Write images and their embeddings to files that other programs read.
 
-    They are those of --id, then those that a search finds, in its order; all images, where neither is asked for. With
-    --filter, only those that meet it. An earlier export at the target is replaced once this one is whole.
+    They are those of --id, then those that a search finds, in its order; where neither is asked for, all images whose
+    files are there. With --filter, only those that meet it. An earlier export at the target is replaced once this one
+    is whole.
     """
     counted = weights_by_space(weight)
     lowest, thresholds = thresholds_by_space(threshold)

@@ -50,7 +50,7 @@ def lock_target(connection: Connection, key: int) -> bool:
 def select(connection: Connection, given: NDArray[np.int64] | None, condition: Condition | None) -> NDArray[np.int64]:
     """The ids of the images to export, int64 of shape (n,).
 
-    given: in this order, those that meet the condition, each once; None: all images that do, by id.
+    given: in this order, those that meet the condition, each once; None: by id, all that do and whose files are there.
     Raises ImageNotFound where an id is of no image.
     """
     if given is None:

@@ -125,7 +125,8 @@ class _Writer:
         pattern = storable(matches.pattern)
         like = self._value(_like(pattern if matches.whole else f"*{pattern}*"), "text")
         if matches.field == "model":
-            return _format(MODEL_IS, like=_like_text(sql.SQL("name.model"), like))
+            # In the index's "C" order `lower` would leave all letters but ASCII's as they are.
+            return _format(MODEL_IS, like=_like_text(sql.SQL('name.model COLLATE "default"'), like))
         if matches.field == "lora":
             return _format(ANY_LORA, like=_like_text(sql.SQL("lora #>> '{}'"), like))
         return _like_text(_column(matches.field), like)

@@ -1,4 +1,7 @@
-"""Images that fulfil a condition, where nothing is named to be similar to: their ids, or by their date or rating."""
+"""Images that fulfil a condition, where nothing is named to be similar to: their ids, or by their date or rating.
+
+Those whose files are missing are left out; those that cannot be read are not, since a filter may ask for them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _BEHIND: Mapping[str, str] = {
 
 def ids(connection: Connection, condition: Condition | None) -> NDArray[np.int64]:
     """The ids of all images that fulfil a condition, in order: int64 of shape (n,)."""
-    statement = sql.SQL("SELECT f.id FROM image_file f WHERE {} ORDER BY f.id")
+    statement = sql.SQL("SELECT f.id FROM image_file f WHERE f.missing_since IS NULL AND {} ORDER BY f.id")
     # A cursor of the server's: the client would hold all rows of a plain one at once.
     with connection.cursor("listed_ids") as cursor:
         cursor.itersize = IDS_A_BATCH
@@ -44,10 +47,7 @@ def ids(connection: Connection, condition: Condition | None) -> NDArray[np.int64
 def listed(
     connection: Connection, order: str, top_k: int, condition: Condition | None, after: SearchHit | None
 ) -> list[SearchHit]:
-    """The first `top_k` images that fulfil a condition, in an order of `ORDERS`; or the first behind another image.
-
-    Without those whose files are missing.
-    """
+    """The first `top_k` images that fulfil a condition, in an order of `ORDERS`; or the first behind another image."""
     parameters: dict[str, object] = {**(condition.parameters if condition else {}), "top_k": top_k}
     statement = sql.SQL(
         "SELECT f.id, f.path, p.text, f.modified_at, f.favorite, f.rating FROM image_file f"

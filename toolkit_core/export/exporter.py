@@ -32,7 +32,10 @@ FORMATS = ("json", "safetensors", "parquet")
 
 @dataclass(frozen=True)
 class Selection:
-    """The images to export: those of `ids` in their order, or all by id, as far as they meet the condition."""
+    """The images to export, as far as they meet the condition: those of `ids` in their order, or all by id.
+
+    One whose file is missing is exported only by its id.
+    """
 
     ids: Iterable[int] | None = None
     condition: Condition | None = None
@@ -69,7 +72,8 @@ def export(
     """Write the selected images to a target, a real path. See `Library.export`."""
     started = time.monotonic()
     names = _embedding_names(embeddings)
-    format, make = _writer(target, format)
+    with writing(target):
+        format, make = _writer(target, format)
     # Before the transaction: whatever gives the ids may take long, or exchange an index.
     given = None if selection.ids is None else export_rows.distinct(selection.ids)
     missing = dict.fromkeys(names, 0)

@@ -9,18 +9,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ExportError, FolderNotAllowed
+from ..named_paths import named_path
 
 PART = ".part"
 FULL = frozenset(code for name in ("ENOSPC", "EDQUOT") if (code := getattr(errno, name, None)) is not None)
 
 
 def allowed_target(target: Path | str, roots: Sequence[Path] | None, settings_file: Path) -> Path:
-    """The real path of a target. Raises FolderNotAllowed where it does not lie below one of the roots.
+    """The real path of a target. Raises PathNotFound, and FolderNotAllowed where it is not below one of the roots.
 
     roots: None allows everything. settings_file: named in the error as the place for another root.
     """
-    given = Path(target).expanduser()
-    real = Path(os.path.realpath(given))
+    real = Path(os.path.realpath(named_path(target)))
     if roots is not None and not any(Path(os.path.realpath(root)) in real.parents for root in roots):
         raise FolderNotAllowed(
             f"The export's target {os.fspath(target)!r} does not lie below a folder that may be written to: "

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import SettingsError
+from ..named_paths import named_path
 from ..records import UnfoundFolder
 
 # The parts of a path, its root among them, by which what was not found is counted.
@@ -32,7 +33,7 @@ class PathMap:
                     f"{there!r} is not the whole path of a folder, so no path can begin with it. Write it from its "
                     'drive or root on: "D:\\renders=/mnt/renders".'
                 )
-            self._targets[keys_of(parts)] = Path(here).expanduser()
+            self._targets[keys_of(parts)] = named_path(here)
 
     def local(self, path: str) -> str | None:
         """A path on this machine: by the longest folder that it begins with, or as it is.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import ImportSourceError
+from ..named_paths import named_path
 from .image import Page
 from .postgresql import PostgreSQLSource
 from .sqlite import opened_sqlite
@@ -56,5 +57,5 @@ def opened_source(
     elif schema is not None:
         raise ImportSourceError(f"{named!r} is a file, which has no schema {schema!r}. Leave the schema out.")
     else:
-        with opened_sqlite(Path(named).expanduser()) as source:
+        with opened_sqlite(named_path(named)) as source:
             yield source

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from ..errors import ImageError, PathNotFound
+from ..named_paths import named_path
 from ..records import FailedFile
 from .regular import NO_FILE, is_regular
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
@@ -73,11 +74,9 @@ def is_picture(name: str) -> bool:
 def real_path(path: Path | str) -> Path:
     """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it.
 
-    Raises PathNotFound for "".
+    Raises PathNotFound for what no path can be.
     """
-    if not os.fspath(path):
-        raise PathNotFound('"" is no folder or file. Write . for the folder that you are in.')
-    given = Path(path).expanduser()
+    given = named_path(path)
     real = Path(os.path.realpath(given))
     is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
     return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name

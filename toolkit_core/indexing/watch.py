@@ -23,6 +23,7 @@ from typing import Protocol
 from ..database import Database
 from ..errors import DatabaseError, PathNotFound
 from ..metadata import SIDECAR_SUFFIXES
+from ..named_paths import named_path
 from ..records import IndexReport, Progress
 from .catch_up import catch_up
 from .compare import compared
@@ -108,7 +109,7 @@ class Follower:
         options: FollowOptions,
     ) -> None:
         self._opened = opened
-        self._folders = list(dict.fromkeys(str(Path(folder).expanduser().absolute()) for folder in folders))
+        self._folders = list(dict.fromkeys(str(named_path(folder).absolute()) for folder in folders))
         self._options = options
         self._heard: deque[Heard] = deque()
         self._has_heard = threading.Event()

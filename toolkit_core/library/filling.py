@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..database import Database, missing, reembedding
 from ..database.segments import seal
 from ..errors import DatabaseError, PathNotFound, SearchError
+from ..named_paths import named_path
 from ..records import (
     FailedImage,
     ImportReport,
@@ -127,14 +128,12 @@ class Filling(OpenedLibrary):
         on_report: told what was done, each time. poll: seconds between looks at the folders, for network shares, where
         the operating system does not tell of changes. embed: also fill what is pending, in the whole library.
         Waits for a database that is not there. An exception out of `on_report` or `progress` ends it. Raises
-        PathNotFound for a file that is named as a folder, and for "".
+        PathNotFound for a file that is named as a folder, and for what no path can be.
         """
         from ..indexing import Follower, FollowOptions
 
         for folder in folders:
-            if not os.fspath(folder):
-                raise PathNotFound('"" is no folder. Write . for the folder that you are in.')
-            if Path(folder).expanduser().is_file():
+            if named_path(folder).is_file():
                 raise PathNotFound(f"{os.fspath(folder)!r} is a file. Name the folder that it lies in.")
         options = FollowOptions(
             poll=poll,
@@ -164,7 +163,7 @@ class Filling(OpenedLibrary):
         schema: of a PostgreSQL database that has several. tagger_confidence: with the tags that the fork's taggers were
         as sure of, from 0 to 1; without, those are left out. embed: see `index`.
         An exception out of `progress` stops it; what is done stays, and a later call brings the rest along.
-        Raises ImportSourceError, SettingsError for a folder that is none, DatabaseError.
+        Raises ImportSourceError, SettingsError for a folder that is none, PathNotFound, DatabaseError.
         """
         from ..importing import Importer, PathMap, opened_source
 
@@ -181,7 +180,7 @@ class Filling(OpenedLibrary):
     def failures(self, folders: Sequence[Path | str] | None = None) -> list[FailedImage]:
         """The images that could not be read, by path, and why. What is missing by now is not among them.
 
-        folders: only those in or below them. Raises DatabaseError.
+        folders: only those in or below them. Raises PathNotFound, DatabaseError.
         """
         with self.database.transaction() as connection:
             return missing.failed(connection, _real_paths(folders))

@@ -73,7 +73,7 @@ class OpenedLibrary:
         node_definitions: gives what a ComfyUI's `/object_info` says, for reading graphs of its nodes better; called
         once, when a file is first read.
         on_wait: told, in words, when the server takes long to start.
-        Raises SettingsError, DatabaseError.
+        Raises SettingsError, PathNotFound, DatabaseError.
         """
         settings = load_settings(
             home, weights=weights, database_url=database_url, library=library, device=device, dtype=dtype

@@ -56,8 +56,8 @@ class Using(OpenedLibrary):
         sort: the found images by "relevance", "date" or "rating". page: `next_page` of the results to go on behind;
         images that are added meanwhile neither move nor repeat what comes.
         encoders: used in this call in place of the library's own, as in `index`.
-        Raises SearchError (FilterError), ImageNotFound, ImageError, EncoderError (WeightsMissing, EncoderMismatch,
-        TextTowerMissing), DatabaseError.
+        Raises SearchError (FilterError), ImageNotFound, PathNotFound, ImageError, EncoderError (WeightsMissing,
+        EncoderMismatch, TextTowerMissing), DatabaseError.
         """
         from ..search import Query, search
 
@@ -80,7 +80,7 @@ class Using(OpenedLibrary):
     def find(self, filter: str) -> list[int]:
         """The ids of all images that meet a filter (see docs/filters.md), in order; of every image, if it is blank.
 
-        Raises FilterError, DatabaseError.
+        As in a search, images whose files are missing are left out. Raises FilterError, DatabaseError.
         """
         from ..database import listing
         from ..search import condition_of
@@ -164,11 +164,12 @@ class Using(OpenedLibrary):
 
         target: a file that ends in .safetensors or .parquet; a file that ends in .json, for one image; or a folder, for
         one JSON file an image. It is replaced when the export is whole, and left as it was by one that fails.
-        ids: these images in this order; None: all of them by id. filter: only those that meet it; see docs/filters.md.
+        ids: these images in this order, also where their files are missing; None: all whose files are there, by id.
+        filter: only those that meet it; see docs/filters.md.
         format: "json", "safetensors" or "parquet", where the target's name does not say it.
         embeddings: names out of `toolkit_core.spaces.EMBEDDINGS`. roots: folders; the target must lie below one.
         An exception out of `progress` stops the export. What the files hold is said in `toolkit_core.export`.
-        Raises ExportError, FilterError, ImageNotFound, FolderNotAllowed, DatabaseError.
+        Raises ExportError, FilterError, ImageNotFound, PathNotFound, FolderNotAllowed, DatabaseError.
         """
         from ..export import Selection, allowed_target, export
         from ..search import condition_of

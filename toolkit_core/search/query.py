@@ -21,6 +21,7 @@ from ..database.filters import Condition
 from ..database.similarity import Bounds, QueryVector
 from ..encoders.pixels import clip_pixels, decode
 from ..errors import SearchError
+from ..named_paths import named_path
 from ..records import SearchHit, SearchResults
 from ..space_encoders import SpaceEncoders
 from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES, Embedding
@@ -215,7 +216,7 @@ def _pixels(image: Path | str | bytes | Pixels) -> Pixels:
     if isinstance(image, bytes):
         return np.stack([decode(image).pixels])
     try:
-        return np.stack([decode(Path(image).expanduser().read_bytes()).pixels])
+        return np.stack([decode(named_path(image).read_bytes()).pixels])
     except OSError as error:
         raise SearchError(f"The picture {str(image)!r} cannot be opened: {error.strerror or error}") from error
 
