@@ -2,17 +2,82 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
-from toolkit_core.database import Database
-from toolkit_core.database.segments import seal
+from toolkit_core.database import Connection, Database, segments
+from toolkit_core.database.segments import index_of, seal
 from toolkit_core.records import Progress
+from toolkit_core.spaces import Space
 
-from .test_segments import ROWS, add, counts, nearest, same, stored
+from .test_segments import CLIP_H, ROWS, add, counts, nearest, same, stored
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def waiting(database: Database) -> int:
+    """How many wait for a lock of this library's tables."""
+    with database.transaction() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+            " WHERE NOT l.granted AND c.relnamespace = current_schema()::regnamespace"
+        ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_search_that_comes_in_the_middle_of_an_exchange_is_told_of_the_new_parts(database: Database) -> None:
+    add(database, 0, ROWS)
+    seal(database, rows_worth_an_index=1000)
+
+    def looked(look: Callable[[Connection, Space], T]) -> T:
+        with database.transaction() as connection:
+            return look(connection, CLIP_H)
+
+    looks = (segments.segments, index_of)
+    before = [looked(look) for look in looks]
+    with ThreadPoolExecutor(2) as pool:
+        with database.transaction() as connection:
+            segments.build_next(connection, CLIP_H, "hnsw", ROWS, own_server=True)
+            segments._exchange(connection, CLIP_H)
+            looking = [pool.submit(looked, look) for look in looks]
+            until(lambda: waiting(database) == len(looks) or any(future.done() for future in looking))
+        assert [future.result() for future in looking] == before
+
+
+def test_searches_find_the_nearest_through_every_exchange(database: Database) -> None:
+    written = add(database, 0, ROWS)
+    seal(database, rows_worth_an_index=1000)
+    stop = threading.Event()
+
+    def search(wanted: int) -> int:
+        searches = 0
+        while not stop.is_set():
+            with database.transaction() as connection:
+                assert nearest(connection, written[wanted], 1) == [wanted]
+            searches += 1
+        return searches
+
+    with ThreadPoolExecutor(3) as pool:
+        searching = [pool.submit(search, id) for id in list(written)[:3]]
+        try:
+            for _ in range(4):
+                assert [done.anew for done in seal(database, rows_worth_an_index=1000, rebuild=True)] == [True]
+        finally:
+            stop.set()
+        assert all(future.result() for future in searching)
 
 
 def test_open_transaction_holds_up_the_exchange_and_no_search_and_no_writer(

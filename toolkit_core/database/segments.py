@@ -84,16 +84,15 @@ class Segments:
 
 def segments(connection: Connection, space: Space) -> Segments:
     """The present state of a space's table. One look at the catalog."""
-    row = connection.execute(
+    open_pages, sealed_pages, described = _sized(
+        connection,
+        space,
         "SELECT pg_relation_size(%(open)s::regclass) / 8192, pg_relation_size(%(sealed)s::regclass) / 8192, ("
         " SELECT ARRAY[a.amname, o.opcname, coalesce(array_to_string(c.reloptions, ', '), '')]"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
         " JOIN pg_opclass o ON o.oid = i.indclass[0]"
         " WHERE i.indrelid = %(sealed)s::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat') LIMIT 1)",
-        {"open": table(space, "open").as_string(), "sealed": table(space, "sealed").as_string()},
-    ).fetchone()
-    assert row is not None
-    open_pages, sealed_pages, described = row
+    )
     if described is None:
         return Segments(None, sealed_pages, open_pages)
     method, operators, options = described
@@ -106,13 +105,24 @@ def segments(connection: Connection, space: Space) -> Segments:
 def index_of(connection: Connection, space: Space) -> SpaceIndex:
     """How a space is indexed, with its rows counted."""
     state = segments(connection, space)
-    size = connection.execute(
-        "SELECT pg_total_relation_size(%s::regclass) + pg_total_relation_size(%s::regclass)",
-        [table(space, "sealed").as_string(), table(space, "open").as_string()],
-    ).fetchone()
-    assert size is not None
+    sizes = _sized(
+        connection,
+        space,
+        "SELECT pg_total_relation_size(%(open)s::regclass), pg_total_relation_size(%(sealed)s::regclass)",
+    )
     sealed, opened = count(connection, space, "sealed"), count(connection, space, "open")
-    return SpaceIndex(state.index, sealed, opened, size[0])
+    return SpaceIndex(state.index, sealed, opened, sum(sizes))
+
+
+def _sized(connection: Connection, space: Space, statement: LiteralString) -> tuple[Any, ...]:
+    """The row of a statement whose first two columns are sizes of the open and of the sealed part."""
+    names = {"open": table(space, "open").as_string(), "sealed": table(space, "sealed").as_string()}
+    while True:
+        row = connection.execute(statement, names).fetchone()
+        assert row is not None
+        # NULL: the table that had the name was exchanged while PostgreSQL waited for it. Another one has it now.
+        if None not in row[:2]:
+            return row
 
 
 def seal(
