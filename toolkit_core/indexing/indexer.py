@@ -69,6 +69,7 @@ class Indexer:
         self._devices = devices
         self._index: IndexKind = index
         self._pair_index = pair_index
+        self._recursive = recursive
         self._reindex = reindex
         self._keep = keep
         self._embed = embed
@@ -80,7 +81,6 @@ class Indexer:
         self._tally = Tally()
         # Files that another worker has claimed.
         self._elsewhere: list[FoundFile] = []
-        self._walk = Walk(recursive=recursive)
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound where one of them does not exist, DatabaseError."""
@@ -125,6 +125,7 @@ class Indexer:
     def _changed_files(self, paths: Sequence[str]) -> list[FoundFile]:
         """What is on disk and not in the library as it is on disk."""
         changed = []
+        self._walk = Walk(recursive=self._recursive)
         self._unseen: list[str] = []
         unchanged = 0
         for number, (found, row) in enumerate(compared(self._database, paths, self._walk), 1):
