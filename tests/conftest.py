@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,6 +74,25 @@ def library(home: Path, schema: str, tiny_weights: Path) -> Iterator[Library]:
     """An empty library with tiny weights."""
     with Library.open(home, library=schema, weights=[tiny_weights]) as opened:
         yield opened
+
+
+@pytest.fixture
+def until_exchange_waits(home: Path) -> Iterator[Callable[[], None]]:
+    """Waits until an exchange of tables has met somebody's transaction, and comes back later."""
+    server = Database.embedded(home, "keeps_the_server_running")
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            with server.transaction() as connection:
+                paused = connection.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone()
+            if paused is not None:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    yield wait
+    server.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,25 @@ def test_space_with_an_index_has_one_when_it_is_switched(
     index = other.status().indexes["clip_l"]
     assert (index.index, index.sealed, index.open) == ("hnsw", 7, 0)
     assert other.search("prompt 2", weights={"clip_l": 1}, top_k=1)[0].prompt == "prompt 2"
+
+
+def test_open_transaction_holds_up_the_switch_and_no_search(
+    filled: Library, other: Library, until_exchange_waits: Callable[[], None]
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with filled.database.transaction() as reader:
+            reader.execute("SELECT clip_l_embedding FROM image LIMIT 1")
+            before = stored(filled)
+            switching = pool.submit(other.reindex, "clip_l")
+            until_exchange_waits()
+            searching = pool.submit(filled.search, "prompt 2", weights={"clip_l": 1}, top_k=1)
+            assert searching.result(timeout=20)[0].prompt == "prompt 2"
+            assert pool.submit(stored, filled).result(timeout=20).keys() == before.keys()
+            assert not switching.done()
+        assert switching.result(timeout=60).pending["clip_l"] == 0
+    after = stored(other)
+    assert after.keys() == before.keys()
+    assert not any(np.allclose(after[id], vector, atol=1e-2) for id, vector in before.items())
 
 
 def test_files_that_are_gone_leave_their_images_pending(filled: Library, pictures: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -114,6 +115,25 @@ def test_space_that_is_made_again_leaves_no_pairs_of_its_old_vectors(paired: Fil
             reembedding.begin(connection, space, "other weights", np.zeros((1, space.width), np.float32))
         reembedding.switch(paired.database, space, "hnsw", lambda _: None)
         assert is_usable(paired.database) == usable
+
+
+@pytest.mark.parametrize("pair_index", [True, False])
+def test_open_transaction_holds_up_no_search_in_pairs_that_are_exchanged_or_given_up(
+    paired: Filled, until_exchange_waits: Callable[[], None], pair_index: bool
+) -> None:
+    query = {name: paired.vectors[name][7] for name in PAIRED}
+    with ThreadPoolExecutor(2) as pool:
+        with paired.database.transaction() as reader:
+            reader.execute("SELECT FROM image_pair LIMIT 1")
+            sealing = pool.submit(
+                seal, paired.database, rows_worth_an_index=500, pair_index=pair_index, rebuild=pair_index
+            )
+            until_exchange_waits()
+            assert pool.submit(found, paired, query, 0.5, 0.5).result(timeout=20)[0] == paired.ids[7]
+            assert not sealing.done()
+        assert [done.space for done in sealing.result(timeout=60)] == ([*SPACES, "pairs"] if pair_index else [])
+    assert is_usable(paired.database) == pair_index
+    assert found(paired, query, 0.5, 0.5)[0] == paired.ids[7]
 
 
 def test_setting_that_is_taken_back_gives_up_the_index(paired: Filled) -> None:

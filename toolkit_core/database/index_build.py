@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
@@ -67,8 +68,11 @@ def watched(
                 progress(Progress(stage, _rows_indexed(database, connection.info.backend_pid), rows))
                 wait([building], PROGRESS_SECONDS)
         except BaseException:
-            connection.cancel_safe(timeout=30)
-            building.exception()
+            # More than once: one that comes between two statements cancels nothing.
+            while not building.done():
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=30)
+                wait([building], PROGRESS_SECONDS)
             raise
         building.result()
 

@@ -17,6 +17,7 @@ from psycopg import sql
 from ..records import Progress, SealedSpace
 from ..spaces import PAIRED, SPACES
 from .database import Connection, Database
+from .exchange import exchange
 from .filters import Condition
 from .index_build import ProgressCallback, create_index, watched
 from .index_effort import set_ef_search
@@ -29,6 +30,8 @@ MOST_UNPAIRED = 2_000
 # Inserting into the index takes three times what building it anew does, a row.
 REBUILD_IS_FASTER = 3
 ROWS_A_STEP = 50
+# In the order in which writers take them.
+TABLES = (sql.Identifier("image_pair"), sql.Identifier("image_unpaired"))
 
 
 def usable(connection: Connection) -> bool:
@@ -87,14 +90,14 @@ def update(
             "SELECT (SELECT count(*) FROM image_pair), (SELECT count(*) FROM image_unpaired)"
         ).fetchone()
         assert row is not None
-        paired, unpaired = row
-        if not wanted:
-            if paired:
-                connection.execute("DROP INDEX IF EXISTS image_pair_index")
-                connection.execute("TRUNCATE image_pair, image_unpaired")
-            return None
-        if paired and not unpaired and not rebuild:
-            return None
+    paired, unpaired = row
+    if not wanted:
+        if paired:
+            watched(database, _give_up, "seal pairs", paired, progress)
+        return None
+    if paired and not unpaired and not rebuild:
+        return None
+    with database.transaction() as connection:
         counted = connection.execute(sql.SQL("SELECT count(*) FROM ({}) p").format(_pairs(vectors=False))).fetchone()
         assert counted is not None
         [rows] = counted
@@ -136,19 +139,34 @@ def _build(connection: Connection, *, own_server: bool) -> None:
     made = connection.execute(sql.SQL("INSERT INTO next_pair {}").format(_pairs())).rowcount
     connection.execute("ALTER TABLE next_pair ADD PRIMARY KEY (image_id)")
     create_index(connection, "next_pair", "hnsw (embedding halfvec_ip_ops)", made, WIDTH, own_server=own_server)
-    # Whoever changes an image's prompt waits here for the exchange.
-    connection.execute("LOCK TABLE image_pair, image_unpaired IN EXCLUSIVE MODE")
-    connection.execute("TRUNCATE image_unpaired")
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO image_unpaired SELECT p.image_id FROM ({pairs}) p LEFT JOIN next_pair n USING (image_id)"
-            " WHERE n.prompt_id IS DISTINCT FROM p.prompt_id"
-        ).format(pairs=_pairs(vectors=False))
-    )
-    connection.execute("DROP TABLE image_pair")
-    connection.execute("ALTER TABLE next_pair RENAME TO image_pair")
-    connection.execute("ALTER INDEX next_pair_index RENAME TO image_pair_index")
-    connection.execute("ALTER INDEX next_pair_pkey RENAME TO image_pair_pkey")
+
+    def bring_up_to_date() -> None:
+        # Whoever changes an image's prompt waits here for the exchange.
+        connection.execute("CREATE TABLE next_unpaired (LIKE image_unpaired INCLUDING ALL)")
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO next_unpaired SELECT p.image_id FROM ({pairs}) p LEFT JOIN next_pair n USING (image_id)"
+                " WHERE n.prompt_id IS DISTINCT FROM p.prompt_id"
+            ).format(pairs=_pairs(vectors=False))
+        )
+
+    def put() -> None:
+        connection.execute("DROP TABLE image_pair, image_unpaired")
+        connection.execute("ALTER TABLE next_pair RENAME TO image_pair")
+        connection.execute("ALTER TABLE next_unpaired RENAME TO image_unpaired")
+        connection.execute("ALTER INDEX next_pair_index RENAME TO image_pair_index")
+        connection.execute("ALTER INDEX next_pair_pkey RENAME TO image_pair_pkey")
+        connection.execute("ALTER INDEX next_unpaired_pkey RENAME TO image_unpaired_pkey")
+
+    exchange(connection, TABLES, bring_up_to_date, put)
+
+
+def _give_up(connection: Connection) -> None:
+    def empty() -> None:
+        connection.execute("DROP INDEX IF EXISTS image_pair_index")
+        connection.execute("TRUNCATE image_pair, image_unpaired")
+
+    exchange(connection, TABLES, lambda: None, empty)
 
 
 def _pairs(*, vectors: bool = True) -> sql.Composed:

@@ -10,11 +10,12 @@ from psycopg import sql
 from ..errors import DatabaseError
 from ..records import Reembedding
 from ..spaces import PAIRED, SPACES, IndexKind, Space
-from . import revision, segments
+from . import pairs, revision, segments
 from .database import Connection, Database
+from .exchange import exchange
 from .index_build import ProgressCallback, watched
 from .segments import ROWS_WORTH_AN_INDEX, SKETCHES_OF_OPEN
-from .vectors import Vectors, halves, names
+from .vectors import Vectors, halves, names, table
 
 
 @contextmanager
@@ -65,12 +66,25 @@ def switch(database: Database, space: Space, kind: IndexKind, progress: Progress
     with database.transaction() as connection:
         rows = segments.count(connection, space, "next")
 
+    is_indexed, is_paired = rows > ROWS_WORTH_AN_INDEX, space.name in PAIRED
+    tables = [*(pairs.TABLES if is_paired else ()), *segments.tables(space), table(space, "next")]
+
     def build(connection: Connection) -> None:
-        if rows > ROWS_WORTH_AN_INDEX:
-            segments.replace(connection, space, kind, rows, own_server=database.server is not None)
+        if is_indexed:
+            own_server = database.server is not None
+            segments.build_next(connection, space, kind, rows, own_server=own_server, source="next")
+        exchange(connection, tables, lambda: hold_encoder(connection), lambda: put(connection))
+
+    def hold_encoder(connection: Connection) -> None:
+        # Writers look at it before they come to the tables.
+        connection.execute("SELECT FROM encoder WHERE space = %s FOR UPDATE", [space.name])
+
+    def put(connection: Connection) -> None:
+        if is_indexed:
+            segments.replace(connection, space)
         else:
             _refill(connection, space)
-        if space.name in PAIRED:
+        if is_paired:
             connection.execute("TRUNCATE image_pair, image_unpaired")
         connection.execute(
             "INSERT INTO encoder (space, name, probe) SELECT space, name, probe FROM next_encoder WHERE space = %s"
@@ -85,7 +99,6 @@ def switch(database: Database, space: Space, kind: IndexKind, progress: Progress
 
 def _refill(connection: Connection, space: Space) -> None:
     for statement in (
-        "LOCK TABLE {open}, {sketch}, {sealed}",  # in the order in which writers take them
         "TRUNCATE {whole}, {sketch}",
         "INSERT INTO {open} SELECT {owner}, embedding FROM {next}",
         SKETCHES_OF_OPEN,

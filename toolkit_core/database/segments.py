@@ -22,6 +22,7 @@ from ..records import Progress, SealedSpace, SpaceIndex
 from ..spaces import SPACES, IndexKind, Space
 from . import pairs
 from .database import Connection, Database
+from .exchange import exchange
 from .index_build import ProgressCallback, create_index, watched
 from .vectors import Part, names, table
 
@@ -83,16 +84,15 @@ class Segments:
 
 def segments(connection: Connection, space: Space) -> Segments:
     """The present state of a space's table. One look at the catalog."""
-    row = connection.execute(
+    open_pages, sealed_pages, described = _sized(
+        connection,
+        space,
         "SELECT pg_relation_size(%(open)s::regclass) / 8192, pg_relation_size(%(sealed)s::regclass) / 8192, ("
         " SELECT ARRAY[a.amname, o.opcname, coalesce(array_to_string(c.reloptions, ', '), '')]"
         " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam"
         " JOIN pg_opclass o ON o.oid = i.indclass[0]"
         " WHERE i.indrelid = %(sealed)s::regclass AND i.indisvalid AND a.amname IN ('hnsw', 'ivfflat') LIMIT 1)",
-        {"open": table(space, "open").as_string(), "sealed": table(space, "sealed").as_string()},
-    ).fetchone()
-    assert row is not None
-    open_pages, sealed_pages, described = row
+    )
     if described is None:
         return Segments(None, sealed_pages, open_pages)
     method, operators, options = described
@@ -105,13 +105,24 @@ def segments(connection: Connection, space: Space) -> Segments:
 def index_of(connection: Connection, space: Space) -> SpaceIndex:
     """How a space is indexed, with its rows counted."""
     state = segments(connection, space)
-    size = connection.execute(
-        "SELECT pg_total_relation_size(%s::regclass) + pg_total_relation_size(%s::regclass)",
-        [table(space, "sealed").as_string(), table(space, "open").as_string()],
-    ).fetchone()
-    assert size is not None
+    sizes = _sized(
+        connection,
+        space,
+        "SELECT pg_total_relation_size(%(open)s::regclass), pg_total_relation_size(%(sealed)s::regclass)",
+    )
     sealed, opened = count(connection, space, "sealed"), count(connection, space, "open")
-    return SpaceIndex(state.index, sealed, opened, size[0])
+    return SpaceIndex(state.index, sealed, opened, sum(sizes))
+
+
+def _sized(connection: Connection, space: Space, statement: LiteralString) -> tuple[Any, ...]:
+    """The row of a statement whose first two columns are sizes of the open and of the sealed part."""
+    names = {"open": table(space, "open").as_string(), "sealed": table(space, "sealed").as_string()}
+    while True:
+        row = connection.execute(statement, names).fetchone()
+        assert row is not None
+        # NULL: the table that had the name was exchanged while PostgreSQL waited for it. Another one has it now.
+        if None not in row[:2]:
+            return row
 
 
 def seal(
@@ -208,26 +219,22 @@ def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, pr
     """Build the sealed part again, in a table of its own, and exchange it. One transaction: all of it or nothing."""
 
     def build(connection: Connection) -> None:
-        _next_sealed(connection, space, kind, rows, database.server is not None)
+        build_next(connection, space, kind, rows, own_server=database.server is not None)
         _exchange(connection, space)
 
     watched(database, build, f"seal {space.name}", rows, progress)
 
 
-def replace(connection: Connection, space: Space, kind: IndexKind, rows: int, *, own_server: bool) -> None:
-    """Put the vectors of a space's `next` table, with an index, in the place of all that it has. In one transaction."""
-    _next_sealed(connection, space, kind, rows, own_server, "next")
-    _run(connection, space, _LOCKED, *_EMPTY_OPEN, *_EXCHANGED)
-
-
-def _next_sealed(
+def build_next(
     connection: Connection,
     space: Space,
     kind: IndexKind,
     rows: int,
+    *,
     own_server: bool,
     source: Literal["whole", "next"] = "whole",
 ) -> None:
+    """Build another sealed part, with an index, of all vectors of a space or of those in its `next` table."""
     parts = names(space)
     connection.execute(
         sql.SQL("CREATE TABLE next_sealed (LIKE {sealed} INCLUDING ALL EXCLUDING INDEXES)").format(**parts)
@@ -242,22 +249,33 @@ def _next_sealed(
     create_index(connection, "next_sealed", definition, rows, space.width, own_server=own_server)
 
 
+def replace(connection: Connection, space: Space) -> None:
+    """Put what `build_next` made of the `next` table in the place of all vectors of a space. Lock its tables before."""
+    _run(connection, space, *_EMPTY_OPEN, *_EXCHANGED)
+
+
+def tables(space: Space) -> list[sql.Identifier]:
+    """All that an exchange locks of a space: the whole, as searches do first, and the parts as writers take them."""
+    return [table(space), table(space, "open"), table(space, "sketch"), table(space, "sealed")]
+
+
 def _exchange(connection: Connection, space: Space) -> None:
-    """Put the new sealed part in the old one's place. Writers of the space wait meanwhile.
+    """Put the new sealed part in the old one's place.
 
     The old part changed by deletions alone since it was copied, and whatever was written since is in the open part.
     """
-    _run(
-        connection,
-        space,
-        _LOCKED,
+    brought_up_to_date: tuple[LiteralString, ...] = (
         "DELETE FROM next_sealed n WHERE NOT EXISTS (SELECT FROM {whole} w WHERE w.{owner} = n.{owner})",
         *_EMPTY_OPEN,
         "INSERT INTO next_open SELECT o.* FROM {open} o LEFT JOIN next_sealed n USING ({owner})"
         " WHERE n.embedding IS DISTINCT FROM o.embedding",
         "DELETE FROM next_sealed n USING next_open o WHERE o.{owner} = n.{owner}",
-        *_EXCHANGED,
-        SKETCHES_OF_OPEN,
+    )
+    exchange(
+        connection,
+        tables(space),
+        lambda: _run(connection, space, *brought_up_to_date),
+        lambda: _run(connection, space, *_EXCHANGED, SKETCHES_OF_OPEN),
     )
 
 
@@ -268,7 +286,6 @@ def _run(connection: Connection, space: Space, *statements: LiteralString) -> No
         connection.execute(sql.SQL(statement).format(**names(space), **keys, index=index))
 
 
-_LOCKED: LiteralString = "LOCK TABLE {open}, {sketch}, {sealed} IN EXCLUSIVE MODE"  # as writers take them
 _EMPTY_OPEN: tuple[LiteralString, ...] = (
     "CREATE TABLE next_open (LIKE {open} INCLUDING ALL EXCLUDING INDEXES)",
     "ALTER TABLE next_open ADD PRIMARY KEY ({owner})",

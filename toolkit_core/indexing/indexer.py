@@ -81,7 +81,6 @@ class Indexer:
         self._tally = Tally()
         # Files that another worker has claimed.
         self._elsewhere: list[FoundFile] = []
-        self._walk = Walk(recursive=recursive)
 
     def run(self, paths: Sequence[Path | str]) -> IndexReport:
         """Index folders and files. Raises PathNotFound and ImageError as `resolve` does, DatabaseError."""
@@ -126,6 +125,7 @@ class Indexer:
     def _changed_files(self, paths: Sequence[str]) -> list[FoundFile]:
         """What is on disk and not in the library as it is on disk."""
         changed = []
+        self._walk = Walk(recursive=self._recursive)
         self._unseen: list[str] = []
         unchanged = 0
         for number, (found, row) in enumerate(compared(self._database, paths, self._walk), 1):
