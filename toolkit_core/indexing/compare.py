@@ -60,7 +60,7 @@ def _rows(database: Database, roots: Sequence[str]) -> Iterator[KnownFile]:
             continue
         for paths in batches(group, ROWS_A_PAGE):
             with database.transaction() as connection:
-                rows = images.files_at(connection, paths)
+                rows = images.files_at(connection, paths, or_missing=True)
             yield from (rows[path] for path in paths if path in rows)
 
 
