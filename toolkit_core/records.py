@@ -118,10 +118,14 @@ class FailedImage:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed from a library: images, and prompts that no other image has."""
+    """What was removed from a library: images, and prompts that no other image has.
+
+    left: images that were not, because a process that indexes may be about to find their files under another name.
+    """
 
     images: int = 0
     texts: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ class IndexReport:
     skipped: spaces left pending because there are no weights, with where they were looked for.
     refused: spaces left pending because their weights cannot be used, with the reason.
     missing: images in the indexed folders whose files are not there any more.
+    put_off: files that were not read, see `overwrite` of `Library.index`.
     kept_conditionings: whole conditionings kept in this run.
     sealed: the spaces whose vectors came into an index after it.
     stages: the share of the time that each stage was at work ("scan", "read", "match", "encode", "write"), the slowest
@@ -239,6 +244,7 @@ class IndexReport:
     moved: int = 0
     failed: tuple[FailedFile, ...] = ()
     missing: int = 0
+    put_off: tuple[str, ...] = ()
     embedded: Mapping[str, int] = field(default_factory=dict)
     pending: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from toolkit_core.database.moved import PRUNING
 from toolkit_core.library import Library
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -97,8 +98,17 @@ def test_prune_refuses_days_that_nobody_means(run: Run, days: str) -> None:
 
 def test_prune_removes_what_it_is_told_to(run: Run, ask: Ask, gone: Path) -> None:
     assert ask("prune", "--days", "1") == []
-    assert ask("prune", "--days", "1", "--yes") == {"images": 0, "texts": 0}
-    assert ask("prune", gone / "sub", "--yes") == {"images": 1, "texts": 1}
+    assert ask("prune", "--days", "1", "--yes") == {"images": 0, "texts": 0, "left": 0}
+    assert ask("prune", gone / "sub", "--yes") == {"images": 1, "texts": 1, "left": 0}
     assert "1 images and 0 prompts removed." in run("prune", "--yes").stdout
     assert "No image is missing." in run("prune").stdout
     assert ask("status")["images"] == 1
+
+
+def test_prune_says_what_it_leaves_to_a_run_that_is_under_way(
+    run: Run, ask: Ask, gone: Path, home: Path, schema: str
+) -> None:
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library, library.database.among(PRUNING):
+        done = " ".join(run("prune", "--yes").stdout.split())
+    assert "0 images and 0 prompts removed. 2 images were left: another process indexes into this library" in done
+    assert ask("prune", "--yes")["images"] == 2

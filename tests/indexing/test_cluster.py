@@ -191,7 +191,7 @@ def test_file_that_a_node_does_not_see_is_told_with_the_node(library: Library, m
     unseen = pipeline._Read(read.work[:1])
     Path(here.path).unlink()
     with worker(library.database) as held:
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False)
+        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
         [done] = encoding({"read": [unseen, read]})["done"]
     assert [failed.path for failed in done.tally.failed] == [here.path, here.path, elsewhere.path]
     assert content(library) == {}
@@ -206,7 +206,7 @@ def test_picture_that_waits_and_is_not_seen_is_told_and_stays_pending(
     with worker(library.database) as held:
         [waiting] = unclaimed(library.database, held, SPACES["clip_h"])
         [read] = pipeline._read({"found": [pipeline._Found(waiting)]}, None)["read"]
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False)
+        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
         [done] = encoding({"read": [read]})["done"]
     assert [failed.path for failed in done.tally.failed] == [str(paths[0])]
     assert done.embedded == {"clip_h": 1}
@@ -224,7 +224,7 @@ def test_picture_that_is_replaced_between_two_nodes_keeps_no_vector_of_the_old_o
         [read] = pipeline._read({"found": [pipeline._Found(waiting)]}, None)["read"]
         make_picture("0.png")
         assert library.index([pictures], embed=False).changed == 1
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False)
+        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
         [done] = encoding({"read": [read]})["done"]
     assert done.embedded == {"clip_h": 1}
     assert library.status().pending["clip_h"] == 1

@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 from toolkit_core.database import images, reembedding
+from toolkit_core.database import missing as missing_rows
+from toolkit_core.database.moved import PRUNING
+from toolkit_core.indexing import indexer
 from toolkit_core.indexing.gone import note_gone
 from toolkit_core.library import Library
-from toolkit_core.records import Pruned
+from toolkit_core.records import Progress, Pruned
 from toolkit_core.spaces import EMBEDDINGS, SPACES
 
 MakePicture = Callable[..., Path]
@@ -134,12 +137,18 @@ def test_missing_file_that_is_found_in_another_folder_is_the_same_image(library:
     assert (Path(record.path).name, record.missing_since) == ("moved.png", None)
 
 
-def test_other_content_in_the_place_of_a_missing_file_is_found(library: Library, two: Path, make_picture: Any) -> None:
+def test_other_content_in_the_place_of_a_missing_file_is_another_image(
+    library: Library, two: Path, make_picture: Any
+) -> None:
     (two / "b.png").unlink()
     library.index([two])
     make_picture("b.png", "a crow", seed=9)
-    assert library.index([two]).changed == 1
-    assert missing(library) == []
+    report = library.index([two])
+    assert (report.new, report.changed, report.missing) == (1, 0, 1)
+    assert missing(library) == ["b.png"]
+    assert found(library) == {"a.png", "b.png"}
+    assert [image.parameters.prompt for image in map(library.image, (2, 3))] == ["a badger", "a crow"]
+    assert library.status().missing == 1
 
 
 def test_only_what_is_gone_below_the_indexed_folders_is_missing(library: Library, two: Path, make_picture: Any) -> None:
@@ -364,3 +373,69 @@ def test_writer_that_uses_a_text_while_it_is_pruned_is_not_refused(
         "blurry",
     ]
     assert os.path.lexists(two / "b.png")
+
+
+def test_walk_does_not_find_again_what_went_while_it_ran(
+    library: Library, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is walked by, then deleted, and a watch marks it before the walk ends."""
+    note_unseen = indexer.note_unseen
+
+    def went_meanwhile(*arguments: Any) -> Any:
+        (two / "b.png").unlink()
+        assert note_gone(library.database, [str(two / "b.png")]) == 1
+        return note_unseen(*arguments)
+
+    monkeypatch.setattr(indexer, "note_unseen", went_meanwhile)
+    assert library.index([two]).missing == 1
+    assert missing(library) == ["b.png"]
+    assert found(library) == {"a.png"}
+
+
+def test_file_that_goes_while_its_mark_is_taken_away_is_marked_again(
+    library: Library, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = (two / "b.png").rename(two.parent / "away.png")
+    library.index([two])
+    away.rename(two / "b.png")
+    mark_found = missing_rows.mark_found
+
+    def gone_by_then(*arguments: Any) -> Any:
+        (two / "b.png").unlink()
+        assert note_gone(library.database, [str(two / "b.png")]) == 0, "it is marked still"
+        return mark_found(*arguments)
+
+    monkeypatch.setattr(missing_rows, "mark_found", gone_by_then)
+    library.index([two])
+    assert missing(library) == ["b.png"]
+
+
+def test_prune_leaves_what_a_run_may_find_under_another_name(library: Library, two: Path) -> None:
+    library.curate(list(ids(library).values()), favorite=True)
+    before = ids(library)
+    moved = two.parent / "moved"
+    two.rename(moved)
+    pruned: list[Pruned] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.stage == "read" and not pruned:
+            pruned.append(library.prune(list(before.values())))
+
+    # Of two batches, the first of which is read when it is asked.
+    for n in range(40):
+        shutil.copy(moved / "a.png", moved / f"0 copy {n}.png")
+    library.index([two.parent], meanwhile, embed=False)
+    assert pruned
+    assert (pruned[0].images, pruned[0].texts) == (0, 0)
+    assert pruned[0].left >= 1
+    assert set(before.values()) <= set(ids(library).values())
+    assert library.missing() == []
+
+
+def test_prune_waits_for_no_run_and_goes_on_after_it(library: Library, two: Path) -> None:
+    gone = ids(library)["b.png"]
+    (two / "b.png").unlink()
+    library.index([two])
+    with library.database.among(PRUNING), library.database.among(PRUNING):
+        assert library.prune([gone]) == Pruned(left=1)
+    assert library.prune([gone]) == Pruned(images=1, texts=1)

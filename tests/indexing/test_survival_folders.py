@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit_core.database import Connection, images
+from toolkit_core.database import Connection, moved
 from toolkit_core.indexing import continued, steps
 from toolkit_core.indexing.compare import compared
 from toolkit_core.library import Library
@@ -139,8 +139,8 @@ def test_files_that_are_all_the_same_are_matched_a_few_at_a_time(
 
         return counting
 
-    monkeypatch.setattr(images, "missing_with_content", counted(images.missing_with_content))
-    monkeypatch.setattr(images, "others_with_content", counted(images.others_with_content))
+    monkeypatch.setattr(moved, "missing_with_content", counted(moved.missing_with_content))
+    monkeypatch.setattr(moved, "others_with_content", counted(moved.others_with_content))
     (pictures / "a").mkdir(parents=True)
     for n in range(IDENTICAL):
         (pictures / "a" / f"{n:06}.png").write_bytes(tiny_png(0))
@@ -173,7 +173,7 @@ def test_moved_files_are_looked_for_once_each(
         read += entries(connection) - before
         return found
 
-    lookup = images.missing_with_content
+    lookup = moved.missing_with_content
     for name in ("same", "different"):
         (pictures / name).mkdir(parents=True)
         for n in range(IDENTICAL):
@@ -181,7 +181,7 @@ def test_moved_files_are_looked_for_once_each(
     library.index([pictures], embed=False)
     with library.database.autocommit() as connection:
         connection.execute("ANALYZE image_file")
-    monkeypatch.setattr(images, "missing_with_content", counting)
+    monkeypatch.setattr(moved, "missing_with_content", counting)
     pictures.rename(pictures.with_name("moved"))
     with library.database.transaction() as seeing:
         seeing.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -117,6 +117,11 @@ def prune(
         print_json(pruned)
     else:
         out.print(f"{pruned.images} images and {pruned.texts} prompts removed.")
+        if pruned.left:
+            out.print(
+                f"{pruned.left} images were left: another process indexes into this library, and may find their files "
+                "under another name. Run this again when it is through."
+            )
 
 
 class _Display:

@@ -130,10 +130,13 @@ def curate(connection: Connection, ids: Sequence[int], change: Curation) -> int:
 
 
 def add(connection: Connection, additions: Mapping[str, Addition]) -> Added:
-    """Add what is said of images, by path. Paths that no image has are left out."""
+    """Add what is said of images, by path. Paths that no image has, or one that is missing, are left out."""
     said = {stored_path(path): addition for path, addition in additions.items() if addition}
     # In the order in which the indexer takes its row locks.
-    connection.execute("SELECT FROM image_file WHERE path = ANY(%s) ORDER BY path FOR NO KEY UPDATE", [list(said)])
+    connection.execute(
+        "SELECT FROM image_file WHERE path = ANY(%s) AND missing_since IS NULL ORDER BY path FOR NO KEY UPDATE",
+        [list(said)],
+    )
     row = connection.execute(
         ADD_CURATED,
         {
@@ -190,6 +193,7 @@ ADD_CURATED = """
         FROM image_file f
         JOIN unnest(%(paths)s::text[], %(favorites)s::boolean[], %(ratings)s::smallint[], %(tags)s::jsonb[])
             AS said(path, favorite, rating, tags) USING (path)
+        WHERE f.missing_since IS NULL
     ),
     changed AS (
         UPDATE image_file f

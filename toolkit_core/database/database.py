@@ -126,6 +126,21 @@ class Database:
                 if ours and not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
 
+    @contextmanager
+    def among(self, purpose: str) -> Iterator[None]:
+        """Keep every process from being alone with a purpose until the block's end; waits for one that is already.
+
+        Any number of processes may do so at once. Holds one connection. Raises DatabaseError.
+        """
+        lock = [f"diffusion_toolkit {self.schema} {purpose}"]
+        with self.autocommit() as connection:
+            connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", lock)
+            try:
+                yield
+            finally:
+                if not connection.closed:
+                    connection.execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", lock)
+
     def revive(self) -> None:
         """Start an embedded server again that does not run any more. Raises DatabaseError."""
         if self.server is not None:

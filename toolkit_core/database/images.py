@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from psycopg import sql
@@ -20,9 +20,6 @@ from . import raw_metadata, vectors
 from .database import Connection
 from .stored_text import disk_path, storable, stored_path, stored_range_below
 
-if TYPE_CHECKING:
-    from typing_extensions import LiteralString
-
 
 class KnownFile(NamedTuple):
     """A row as the scanner compares it with the disk. `modified_at` is None where it could not be opened."""
@@ -32,6 +29,7 @@ class KnownFile(NamedTuple):
     file_size: int | None
     modified_at: datetime | None
     sidecars: str | None
+    missing_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,14 @@ class ImageRow:
 
 
 def known_files(connection: Connection, folder: str, after: str | None, limit: int) -> list[KnownFile]:
-    """The rows of the files below a folder, at any depth: a page of them, by path.
+    """The rows of the files below a folder, at any depth: a page of them, by path, and one a path.
 
+    That is the file that is there, or the one that was there last and is missing.
     after: the path of the last row of the page before.
     """
     below, behind = stored_range_below(folder)
     rows = connection.execute(
-        "SELECT id, path, file_size, modified_at, sidecars FROM image_file"
-        " WHERE path > %s AND path < %s ORDER BY path LIMIT %s",
+        f"{ONE_A_PATH} WHERE path > %s AND path < %s {FOUND_FIRST} LIMIT %s".encode(),
         [below if after is None else stored_path(after), behind, limit],
         binary=True,
     )
@@ -85,88 +83,24 @@ def known_since(connection: Connection, folder: str) -> datetime | None:
     return row[0]
 
 
-def content_hashes(connection: Connection, ids: Sequence[int]) -> dict[int, bytes]:
-    """What was the content of some images' files when they were last read, by id."""
-    rows = connection.execute("SELECT id, content_hash FROM image_file WHERE id = ANY(%s)", [list(ids)])
-    return dict(rows.fetchall())
+def files_at(connection: Connection, paths: Sequence[str], *, or_missing: bool = False) -> dict[str, KnownFile]:
+    """The rows of those of the paths that have one, by path, without those that are missing.
 
-
-def missing_with_content(
-    connection: Connection, behind: Mapping[bytes, str], but: Collection[int], limit: int
-) -> dict[bytes, list[KnownFile]]:
-    """The rows of missing files that had one of some contents, by path; at most `limit` of each.
-
-    behind: a path for each content, and only rows behind it are looked for; "" for all.
-    but: the ids of rows that are left out.
+    or_missing: where a path has no other, the one that was there last and is missing.
     """
-    # PostgreSQL expects that hardly any file is missing, and would rather sort what other indexes have of a content, or
-    # all that is missing: for each batch anew. In this order, without a sort, the rows come from one index alone.
-    connection.execute(
-        "SELECT set_config('enable_sort', 'off', true), set_config('enable_incremental_sort', 'off', true)"
-    )
-    return _with_content(
-        connection,
-        "(f.content_hash, f.path) > (wanted.content_hash, wanted.behind) AND f.content_hash <= wanted.content_hash"
-        " AND f.missing_since IS NOT NULL ORDER BY f.content_hash, f.path",
-        behind,
-        but,
-        limit,
-    )
-
-
-def others_with_content(
-    connection: Connection, hashes: Collection[bytes], but: Collection[int], limit: int
-) -> dict[bytes, list[KnownFile]]:
-    """The rows of files with one of these contents that are not marked as missing; at most `limit` of each."""
-    condition: LiteralString = "f.content_hash = wanted.content_hash AND f.missing_since IS NULL"
-    return _with_content(connection, condition, dict.fromkeys(hashes, ""), but, limit)
-
-
-def _with_content(
-    connection: Connection, condition: LiteralString, behind: Mapping[bytes, str], but: Collection[int], limit: int
-) -> dict[bytes, list[KnownFile]]:
-    found: dict[bytes, list[KnownFile]] = {}
-    statement = (
-        "SELECT wanted.content_hash, f.id, f.path, f.file_size, f.modified_at, f.sidecars"
-        " FROM unnest(%(hashes)s::bytea[], %(behind)s::text[]) AS wanted(content_hash, behind) CROSS JOIN LATERAL ("
-        "  SELECT * FROM image_file f WHERE f.id <> ALL(%(but)s::bigint[])"
-        "  AND " + condition + " LIMIT %(limit)s) f"
-    )
-    paths = [stored_path(path) for path in behind.values()]
-    rows = connection.execute(statement, {"hashes": list(behind), "behind": paths, "but": list(but), "limit": limit})
-    for content_hash, id, path, *rest in rows:
-        found.setdefault(content_hash, []).append(KnownFile(id, disk_path(path), *rest))
-    return found
-
-
-def files_at(connection: Connection, paths: Sequence[str]) -> dict[str, KnownFile]:
-    """The rows of those of the paths that have one, by path."""
+    but = "" if or_missing else "AND missing_since IS NULL"
     rows = connection.execute(
-        "SELECT id, path, file_size, modified_at, sidecars FROM image_file WHERE path = ANY(%s)",
-        [[stored_path(path) for path in paths]],
+        f"{ONE_A_PATH} WHERE path = ANY(%s) {but} {FOUND_FIRST}".encode(), [[stored_path(path) for path in paths]]
     )
     known = (KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows)
     return {file.path: file for file in known}
 
 
-def continue_row(connection: Connection, before: KnownFile, path: str, modified_at: datetime) -> bool:
-    """Note a file's present path and time. Everything else about its row stays, but that it could not be opened.
-
-    Returns whether the row was still there as it was before: another process may have pruned it, or found its file at
-    another path.
-    """
-    cursor = connection.execute(
-        "UPDATE image_file SET path = %s, modified_at = %s, missing_since = NULL,"
-        " error = CASE WHEN modified_at IS NULL THEN NULL ELSE error END WHERE id = %s AND path = %s",
-        [stored_path(path), modified_at, before.id, stored_path(before.path)],
-    )
-    return cursor.rowcount == 1
-
-
 def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     """Insert or update files and their texts; favourite, rating and tags stay. Returns ids in the rows' order.
 
-    The picture's vector of a file with other content than before is removed, to be made again.
+    What is missing at a path is another image, and stays as it is. The picture's vector of a file with other content
+    than before is removed, to be made again.
     """
     if not rows:
         return []
@@ -176,7 +110,8 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
     # Locked before their vectors are, as whoever writes a vector does it: `vectors.held`.
     replaced = connection.execute(
         "SELECT f.id FROM unnest(%s::text[], %s::bytea[]) AS new(path, content_hash) CROSS JOIN LATERAL"
-        " (SELECT id, content_hash FROM image_file WHERE path = new.path LIMIT 1 FOR NO KEY UPDATE) f"
+        " (SELECT id, content_hash FROM image_file"
+        "  WHERE path = new.path AND missing_since IS NULL LIMIT 1 FOR NO KEY UPDATE) f"
         " WHERE f.content_hash IS DISTINCT FROM new.content_hash ORDER BY f.id",
         [[stored_path(rows[i].path) for i in order], [rows[i].content_hash for i in order]],
     ).fetchall()
@@ -199,15 +134,17 @@ def write(connection: Connection, rows: Sequence[ImageRow]) -> list[int]:
 def mark_unopened(connection: Connection, path: str, error: str) -> bool:
     """Record a file whose bytes could not be read. What is known of it from before stays.
 
-    Returns whether that is news: False where the same was recorded before.
+    Where an image is missing at the path, nobody knows whether this is its file, and nothing is recorded.
+    Returns whether there is news: False also where the same was recorded before.
     """
     cursor = connection.execute(
-        "INSERT INTO image_file (path, error) VALUES (%s, %s)"
-        " ON CONFLICT (path) DO UPDATE"
-        " SET error = excluded.error, modified_at = NULL, missing_since = NULL, indexed_at = now()"
-        " WHERE (image_file.error, image_file.modified_at, image_file.missing_since)"
-        " IS DISTINCT FROM (excluded.error, NULL, NULL)",
-        [stored_path(path), storable(error)],
+        "WITH at_path AS (SELECT missing_since FROM image_file WHERE path = %(path)s)"
+        " INSERT INTO image_file (path, error) SELECT %(path)s, %(error)s"
+        " WHERE NOT EXISTS (SELECT FROM at_path) OR EXISTS (SELECT FROM at_path WHERE missing_since IS NULL)"
+        " ON CONFLICT (path, missing_since) DO UPDATE"
+        " SET error = excluded.error, modified_at = NULL, indexed_at = now()"
+        " WHERE (image_file.error, image_file.modified_at) IS DISTINCT FROM (excluded.error, NULL)",
+        {"path": stored_path(path), "error": storable(error)},
     )
     return cursor.rowcount == 1
 
@@ -358,9 +295,13 @@ COLUMNS = (
     *("metadata_id", "reader_version", *PARAMETER_COLUMNS),
 )
 
+# In the order of the index.
+ONE_A_PATH = "SELECT DISTINCT ON (path) id, path, file_size, modified_at, sidecars, missing_since FROM image_file"
+FOUND_FIRST = "ORDER BY path, missing_since DESC"
+
 UPSERT_IMAGE = sql.SQL(
     "INSERT INTO image_file ({columns}) VALUES ({values})"
-    " ON CONFLICT (path) DO UPDATE SET indexed_at = now(), missing_since = NULL, {updates} RETURNING id"
+    " ON CONFLICT (path, missing_since) DO UPDATE SET indexed_at = now(), {updates} RETURNING id"
 ).format(
     columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
     values=sql.SQL(", ").join(map(sql.Placeholder, COLUMNS)),

@@ -14,6 +14,7 @@ from ..records import FailedImage, MissingImage, Pruned
 from ..spaces import SPACES
 from . import vectors
 from .database import Connection
+from .images import KnownFile
 from .stored_text import disk_path, storable, stored_path, stored_ranges
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _ROOTS: LiteralString = (
     "unnest(%(itself)s::text[], %(below)s::text[], %(behind)s::text[]) AS root(itself, below, behind)"
 )
 _AT_OR_BELOW: LiteralString = "(f.path = root.itself OR (f.path >= root.below AND f.path < root.behind))"
+_HAS_ITS_PATH: LiteralString = (
+    "NOT EXISTS (SELECT FROM image_file other WHERE other.path = f.path AND other.missing_since IS NULL)"
+)
 
 # A writer looks its texts up, or adds them, and then its metadata, before it refers to them: none may go in between.
 _TEXTS_STAY: LiteralString = "LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE"
@@ -52,9 +56,16 @@ def mark_below(connection: Connection, paths: Sequence[str]) -> int:
 
 
 def mark_found(connection: Connection, ids: Sequence[int]) -> int:
-    """Take the mark away from files that are back. Returns how many had it."""
+    """Take the mark away from files that are back. Returns how many had it.
+
+    A path has one file: where another image has it by now, or is named as well, the one that was there last has it.
+    """
     return connection.execute(
-        "UPDATE image_file SET missing_since = NULL WHERE id = ANY(%s) AND missing_since IS NOT NULL", [list(ids)]
+        "UPDATE image_file f SET missing_since = NULL WHERE id IN ("
+        "  SELECT DISTINCT ON (path) id FROM image_file WHERE id = ANY(%s) AND missing_since IS NOT NULL"
+        "  ORDER BY path, missing_since DESC)"
+        " AND " + _HAS_ITS_PATH,
+        [list(ids)],
     ).rowcount
 
 
@@ -65,14 +76,24 @@ def count(connection: Connection) -> int:
     return row[0]
 
 
-def count_at(connection: Connection, paths: Sequence[str]) -> int:
-    """How many of some paths are those of missing files."""
+def count_below(connection: Connection, paths: Sequence[str]) -> int:
+    """How many images at or below some paths are missing."""
     row = connection.execute(
-        "SELECT count(*) FROM image_file WHERE path = ANY(%s) AND missing_since IS NOT NULL",
-        [[stored_path(path) for path in paths]],
+        "SELECT count(DISTINCT f.id) FROM image_file f, "
+        + _ROOTS
+        + " WHERE f.missing_since IS NOT NULL AND "
+        + _AT_OR_BELOW,
+        stored_ranges(paths),
     ).fetchone()
     assert row is not None
     return row[0]
+
+
+def may_be_back(connection: Connection, paths: Sequence[str]) -> list[KnownFile]:
+    """The missing files at or below some paths whose own paths no other image has."""
+    columns = "f.id, f.path, f.file_size, f.modified_at, f.sidecars, f.missing_since"
+    rows = _select(connection, columns, "f.missing_since IS NOT NULL AND " + _HAS_ITS_PATH, paths)
+    return [KnownFile(id, disk_path(path), *rest) for id, path, *rest in rows]
 
 
 def below(
@@ -143,12 +164,14 @@ def mark_replaced(connection: Connection, contents: Mapping[int, bytes]) -> None
     )
 
 
-def paths(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
-    """The paths, by id, of those of some images that are missing."""
+def files(connection: Connection, ids: Sequence[int]) -> list[tuple[KnownFile, bytes | None]]:
+    """Those of some images that are missing, with the hash of their content."""
     rows = connection.execute(
-        "SELECT id, path FROM image_file WHERE id = ANY(%s) AND missing_since IS NOT NULL", [list(ids)]
+        "SELECT id, path, file_size, modified_at, sidecars, missing_since, content_hash FROM image_file"
+        " WHERE id = ANY(%s) AND missing_since IS NOT NULL",
+        [list(ids)],
     )
-    return {id: disk_path(path) for id, path in rows}
+    return [(KnownFile(id, disk_path(path), *rest), content_hash) for id, path, *rest, content_hash in rows]
 
 
 def delete(connection: Connection, ids: Sequence[int]) -> Pruned:

@@ -8,7 +8,7 @@ from ..database import Database, images, missing
 from ..database.images import KnownFile
 from ..records import IndexReport, Progress
 from .compare import compared, is_as_known
-from .gone import count_missing, note_unseen
+from .gone import note_unseen
 from .scan import FoundFile, Walk
 from .stages import batches
 
@@ -21,7 +21,7 @@ def catch_up(
     """Bring the rows of a folder up to date, and index what was modified since it has some, in runs.
 
     A folder without rows is left alone. An older file that the library does not have is indexed where it may be one
-    that is gone, under another name.
+    that is gone, or has another file in its place, under another name.
     """
     with database.transaction() as connection:
         since = images.known_since(connection, folder)
@@ -40,7 +40,10 @@ def catch_up(
                 unseen.append(row)
         elif is_as_known(found, row):
             continue
-        elif row is not None or found.modified_at > since:
+        elif row is not None:
+            changed.append(found.path)
+            sizes.add(row.file_size)
+        elif found.modified_at > since:
             changed.append(found.path)
         else:
             older.append(found)
@@ -49,4 +52,6 @@ def catch_up(
     changed += [found.path for found in older if found.file_size in sizes]
     for paths in batches(changed, FILES_A_RUN):
         yield index(paths)
-    yield IndexReport(missing=count_missing(database, gone))
+    with database.transaction() as connection:
+        still_gone = missing.count_below(connection, [folder])
+    yield IndexReport(missing=still_gone)

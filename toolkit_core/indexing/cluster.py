@@ -217,7 +217,7 @@ class ClusterIndexer(Indexer):
             .map_batches(
                 _Encoding,
                 batch_size=BATCHES_A_TASK,
-                fn_constructor_args=(self._open, self._settings, self._worker.id, self._reindex),
+                fn_constructor_args=(self._open, self._settings, self._worker.id, self._reindex, self._steps.overwrite),
                 **self._encoding_resources(tasks),
             )
         )
@@ -252,6 +252,7 @@ class ClusterIndexer(Indexer):
         self._tally.counts.update(done.tally.counts)
         self._tally.failed += done.tally.failed
         self._tally.again += done.tally.again
+        self._tally.put_off |= done.tally.put_off
         self._embedder.embedded.update(done.embedded)
         self._embedder.skipped.update(done.skipped)
         self._embedder.refused.update(done.refused)
@@ -260,17 +261,27 @@ class ClusterIndexer(Indexer):
 class _Encoding:
     """The second stage, in a process of its own: brings what was read into the library, with its vectors."""
 
-    def __init__(self, open_library: OpenLibrary, settings: Settings, worker_id: int, reindex: bool) -> None:
+    def __init__(
+        self, open_library: OpenLibrary, settings: Settings, worker_id: int, reindex: bool, overwrite: bool
+    ) -> None:
         self._database, encoders = open_library(settings)
         self._worker = Worker(worker_id)
         self._embedder = Embedder(self._database, encoders, self._worker)
         self._reindex = reindex
+        self._overwrite = overwrite
         self._matcher = ThreadPoolExecutor(1, thread_name_prefix="match")
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     def __call__(self, column: Column) -> Column:
         tally = Tally()
-        steps = Steps(self._database, self._embedder, self._worker, tally, reindex=self._reindex)
+        steps = Steps(
+            self._database,
+            self._embedder,
+            self._worker,
+            tally,
+            reindex=self._reindex,
+            overwrite=self._overwrite,
+        )
         self._embedder.embedded = Counter()
         files = 0
         vectors: Counter[str] = Counter()
@@ -281,7 +292,7 @@ class _Encoding:
                 vectors[job.space.name] += len(job.owners)
             else:
                 steps.write((job, made))
-                files += len(job.unopened) + len(job.fresh) + len(job.continued)
+                files += job.files
         tally.failed += self._embedder.failed.values()
         self._embedder.failed.clear()
         done = _Done(

@@ -78,7 +78,7 @@ def _rows(database: Database, roots: Sequence[str]) -> Iterator[KnownFile]:
         # A folder may be where a file was.
         for paths in batches(group, 1 if are_folders else ROWS_A_PAGE):
             with database.transaction() as connection:
-                rows = images.files_at(connection, paths)
+                rows = images.files_at(connection, paths, or_missing=True)
             yield from (rows[path] for path in paths if path in rows)
             if are_folders:
                 yield from _rows_below(database, paths[0])

@@ -2,60 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 
-from ..database import Connection, images
+from ..database import Connection, moved
 from ..database.images import ImageRow, KnownFile
-from .scan import presence
+from .whereabouts import whereabouts
 
-# Rows with the content of a new file, and not known to be missing, whose files are looked for: thousands of files may
-# be the same black picture.
+# Rows with the content of a file whose own files are looked for, of those that are missing and of the others: thousands
+# of files may be the same black picture.
+MISSING_LOOKED_AT = 32
 OTHERS_LOOKED_AT = 100
+
+Continued = dict[str, tuple[ImageRow, KnownFile]]
+_NOTHING: Iterator[KnownFile] = iter(())
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 def continued_rows(
     connection: Connection,
     rows: Sequence[ImageRow],
-    known: Mapping[str, KnownFile],
+    same: Mapping[str, KnownFile],
     taken: Collection[int],
     behind: dict[bytes, str],
-) -> dict[str, tuple[ImageRow, KnownFile]]:
+) -> Continued:
     """The rows that go on an existing one, by path: the row as read, and the one in the library.
 
-    A file whose content is what its row has was only touched. A new path with the content of a row whose own file is
-    gone was moved or renamed. A copy beside its original is neither. Where several rows with one content are missing,
-    new paths take them in order, so that a folder that was moved as a whole keeps which was which.
-    known: the rows at the files' own paths. taken: the ids of rows that another path goes on already.
-    behind: kept from one call to the next: up to which path the missing rows of a content were given away. What was
-    given away stays in the index for as long as anybody's transaction may see it.
+    A file whose content is what its row has was only touched. Content that its row's own path has no more, because it
+    is gone or another file has its name, was moved or renamed, over whatever was there before. A copy beside its
+    original is neither. Where several rows with one content are missing, a path takes its own; then those are taken
+    that went last, and in order, so that a folder that was moved as a whole keeps which was which.
+    same: the rows at the paths of files that have their content. taken: the ids of rows that another path goes on
+    already. behind: kept from one call to the next: up to which path the missing rows of a content were given away.
+    What was given away stays in the index for as long as anybody's transaction may see it.
     """
-    continued: dict[str, tuple[ImageRow, KnownFile]] = {}
-    if at_their_paths := [(row, known[row.path]) for row in rows if row.path in known]:
-        hashes = images.content_hashes(connection, [before.id for _, before in at_their_paths])
-        continued = {
-            row.path: (row, before) for row, before in at_their_paths if hashes.get(before.id) == row.content_hash
+    continued: Continued = {row.path: (row, same[row.path]) for row in rows if row.path in same}
+    back = moved.missing_at(connection, {row.path: row.content_hash for row in rows if row.path not in continued})
+    continued.update({row.path: (row, back[row.path]) for row in rows if row.path in back})
+    but = {*taken, *(before.id for _, before in continued.values())}
+    if others := [row for row in rows if row.path not in continued]:
+        limit = max(len(others), MISSING_LOOKED_AT)
+        wanted = {row.content_hash: behind.get(row.content_hash, "") for row in others}
+        found = moved.missing_with_content(connection, wanted, but, limit)
+        # Few contents have more missing rows than are looked at; the others need not be remembered.
+        more = {content_hash: files[-1].path for content_hash, files in found.items() if len(files) == limit}
+        ordered = {
+            content_hash: files if content_hash in more else _last_gone_first(files)
+            for content_hash, files in found.items()
         }
-    if new := [row for row in rows if row.path not in known]:
-        wanted = {row.content_hash: behind.get(row.content_hash, "") for row in new}
-        found = images.missing_with_content(connection, wanted, taken, len(new))
-        moved = _moved(new, found)
-        continued.update(moved)
-        last = {row.content_hash: before.path for row, before in moved.values()}
-        # Few contents have more rows than a batch has files; the others need not be remembered.
-        more = {content_hash: files[-1].path for content_hash, files in found.items() if len(files) == len(new)}
+        from_elsewhere = _moved(others, ordered)
+        last = {row.content_hash: before.path for row, before in from_elsewhere.values()}
         behind.update({content_hash: last.get(content_hash, end) for content_hash, end in more.items()})
-    if others := [row for row in new if row.path not in continued]:
+        continued.update(from_elsewhere)
+    if others := [row for row in rows if row.path not in continued]:
         hashes = {row.content_hash for row in others}
-        continued.update(_moved(others, images.others_with_content(connection, hashes, taken, OTHERS_LOOKED_AT)))
+        continued.update(_moved(others, moved.others_with_content(connection, hashes, but, OTHERS_LOOKED_AT)))
     return continued
 
 
-def _moved(
-    new: Sequence[ImageRow], found: Mapping[bytes, Sequence[KnownFile]]
-) -> dict[str, tuple[ImageRow, KnownFile]]:
-    """New files that go on rows with their content whose files are gone, in the order of both."""
-    gone = {
-        content_hash: [file for file in reversed(files) if presence(file.path) == "gone"]
-        for content_hash, files in found.items()
+def _last_gone_first(files: Sequence[KnownFile]) -> list[KnownFile]:
+    """Those that went at one time stay in their order."""
+    return sorted(files, key=lambda file: file.missing_since or _NEVER, reverse=True)
+
+
+def _moved(rows: Sequence[ImageRow], found: Mapping[bytes, Sequence[KnownFile]]) -> Continued:
+    """Files that go on rows with their content that have left their own paths, in the order of both."""
+    left = {content_hash: _left(content_hash, files) for content_hash, files in found.items()}
+    return {
+        row.path: (row, before)
+        for row in rows
+        if (before := next(left.get(row.content_hash, _NOTHING), None)) is not None
     }
-    return {row.path: (row, files.pop()) for row in new if (files := gone.get(row.content_hash))}
+
+
+def _left(content_hash: bytes, files: Sequence[KnownFile]) -> Iterator[KnownFile]:
+    return (file for file in files if whereabouts(file, content_hash) == "gone")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from ..database import Database, missing, revision
+from ..database.moved import PRUNING
 from ..database.vectors import Picture
 from ..encoders.pixels import decode
 from ..errors import ImageError
@@ -15,6 +17,7 @@ from .read import LARGEST_FILE
 from .regular import read_regular
 from .scan import presence
 from .stages import batches
+from .whereabouts import is_as_it_was, whereabouts
 
 PATHS_A_BATCH = 10_000
 IMAGES_A_BATCH = 1_000
@@ -23,28 +26,22 @@ IMAGES_A_BATCH = 1_000
 def note_unseen(database: Database, roots: Sequence[str], unseen: Collection[str]) -> set[str]:
     """Mark what a walk of the roots did not come by and is gone; unmark what is back. Returns the paths that are gone.
 
-    Where it is not known whether a file is gone, its row stays as it is.
+    Where it is not known whether a file is gone, its row stays as it is. What has another time or size than before may
+    be another file; what it is shows when it is read.
     roots: real paths. unseen: the paths of the rows at or below them that the walk did not come by, or could not look
     at.
     """
     if not roots:
         return set()
-    found = {path: presence(path) for path in unseen}
-    gone = {path for path, state in found.items() if state == "gone"}
+    gone = {path for path in unseen if presence(path) == "gone"}
     with database.transaction() as connection:
-        marked = missing.below(connection, roots)
-    back = [image.id for image in marked if found.get(image.path, "there") == "there"]
-    _mark(database, gone - {image.path for image in marked}, back)
+        marked = missing.may_be_back(connection, roots)
+    # Whatever the walk came by may be gone since.
+    back = [file for file in marked if file.path not in gone and is_as_it_was(file)]
+    _mark(database, gone - {file.path for file in marked}, [file.id for file in back])
+    # What went before the mark was taken away was marked already, for whoever heard of it; what goes now is not.
+    _mark(database, [file.path for file in back if presence(file.path) == "gone"], [])
     return gone
-
-
-def count_missing(database: Database, gone: Collection[str]) -> int:
-    """How many of the paths that were gone still have a row: the others' were found under another name since."""
-    still = 0
-    for paths in batches(gone, PATHS_A_BATCH):
-        with database.transaction() as connection:
-            still += missing.count_at(connection, paths)
-    return still
 
 
 def note_gone(database: Database, paths: Iterable[str]) -> int:
@@ -85,18 +82,19 @@ def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> Non
 
 
 def prune(database: Database, ids: Sequence[int], progress: Callable[[Progress], None]) -> Pruned:
-    """Delete images whose files are gone. Those whose files are back are unmarked instead."""
+    """Delete images whose files are gone. Those whose files are back are unmarked instead.
+
+    It ends where another process begins to mark what is gone and to look for it under other names.
+    """
     total = Pruned()
     for done, batch in enumerate(batches(ids, IMAGES_A_BATCH)):
         progress(Progress("prune", done * IMAGES_A_BATCH, len(ids)))
-        with database.transaction() as connection:
-            paths = missing.paths(connection, batch)
-        found = {id: presence(path) for id, path in paths.items()}
-        _mark(database, [], [id for id, state in found.items() if state == "there"])
-        with database.transaction() as connection:
-            pruned = missing.delete(connection, [id for id, state in found.items() if state == "gone"])
-            if pruned.images:
-                revision.bump(connection)
+        with database.alone(PRUNING) as is_alone:
+            if not is_alone:
+                with database.transaction() as connection:
+                    left = len(missing.files(connection, ids))
+                return replace(total, left=left)
+            pruned = _prune(database, batch)
         total = Pruned(total.images + pruned.images, total.texts + pruned.texts)
     return total
 
@@ -113,6 +111,18 @@ def prune_unused(database: Database) -> int:
         with database.transaction() as connection:
             deleted += missing.delete_unused(connection, *ids)
     return deleted
+
+
+def _prune(database: Database, ids: Sequence[int]) -> Pruned:
+    with database.transaction() as connection:
+        marked = missing.files(connection, ids)
+    found = {file.id: whereabouts(file, content_hash) for file, content_hash in marked}
+    _mark(database, [], [id for id, state in found.items() if state == "there"])
+    with database.transaction() as connection:
+        pruned = missing.delete(connection, [id for id, state in found.items() if state == "gone"])
+        if pruned.images:
+            revision.bump(connection)
+    return pruned
 
 
 def _mark(database: Database, gone: Iterable[str], back: Iterable[int]) -> None:

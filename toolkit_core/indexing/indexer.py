@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..conditioning import ConditioningEncoder
-from ..database import Database, images, vectors
+from ..database import Database, images, missing, vectors
 from ..database.claims import FILE, file_key, worker
+from ..database.moved import PRUNING
 from ..database.segments import seal
 from ..errors import ConditioningError, EncoderError
 from ..records import IndexReport, Progress, SealedSpace
@@ -24,7 +25,7 @@ from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, with_pixels
-from .gone import count_missing, note_undecodable, note_unseen
+from .gone import note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import read_file, read_pixels
 from .scan import FoundFile, Walk, resolve
@@ -57,6 +58,7 @@ class Indexer:
         reindex: bool = False,
         keep: ConditioningEncoder | None = None,
         embed: bool = True,
+        overwrite: bool = True,
         index: IndexKind = "hnsw",
         pair_index: bool = False,
         node_types: Callable[[], NodeTypes | None] = lambda: None,
@@ -73,6 +75,7 @@ class Indexer:
         self._reindex = reindex
         self._keep = keep
         self._embed = embed
+        self._may_overwrite = overwrite
         self._node_types = node_types
         self._database = database
         self._encoders = encoders
@@ -95,10 +98,13 @@ class Indexer:
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
             self._steps = Steps(self._database, self._embedder, self._worker, self._tally, reindex=self._reindex)
-            # Before the new files are read, for among these are those that were moved.
-            gone = note_unseen(self._database, [*resolved, *self._walk.links], self._unseen)
-            self._read_all(waiting)
-            missing = count_missing(self._database, gone)
+            folders = [*resolved, *self._walk.links]
+            with self._database.among(PRUNING):
+                # Before the new files are read, for among these are those that were moved.
+                note_unseen(self._database, folders, self._unseen)
+                put_off = self._read_all(waiting)
+            with self._database.transaction() as connection:
+                gone = missing.count_below(connection, folders)
             pending = self._embed_all_pending() if self._embed else {}
         stages = self._clock.shares()
         kept = self._keep_conditionings(resolved)
@@ -111,7 +117,8 @@ class Indexer:
             unchanged=self._tally.counts["unchanged"],
             moved=self._tally.counts["moved"],
             failed=tuple(dict.fromkeys([*self._tally.failed, *self._embedder.failed.values()])),
-            missing=missing,
+            missing=gone,
+            put_off=tuple(found.path for found in put_off),
             embedded={name: self._embedder.embedded[name] for name in SPACES},
             pending=pending,
             skipped=self._embedder.skipped,
@@ -143,8 +150,21 @@ class Indexer:
         self._tally.counts["unchanged"] += unchanged
         return changed
 
-    def _read_all(self, changed: Sequence[FoundFile]) -> None:
-        """Read what no other worker has claimed, then whatever others claimed and did not finish."""
+    def _read_all(self, changed: Sequence[FoundFile]) -> Sequence[FoundFile]:
+        """Read all files; those that have taken another one's place after all others. Returns those not read."""
+        self._read_shared(changed, overwrite=False)
+        put_off = [found for found in changed if found.path in self._tally.put_off]
+        if not self._may_overwrite:
+            return put_off
+        self._read_shared(put_off, overwrite=True)
+        return ()
+
+    def _read_shared(self, changed: Sequence[FoundFile], *, overwrite: bool) -> None:
+        """Read what no other worker has claimed, then whatever others claimed and did not finish.
+
+        overwrite: see `Steps`.
+        """
+        self._steps.overwrite = overwrite
         while changed:
             self._elsewhere = []
             self._read(changed)
@@ -186,7 +206,7 @@ class Indexer:
                 self._embedder.finish(job, made)
                 continue
             write((job, made))
-            done += len(job.unopened) + len(job.fresh) + len(job.continued)
+            done += job.files
             latest = next((item.path for item in (*job.fresh, *job.unopened)), None)
             self._progress(Progress("read", done, len(changed), latest, self._clock.shares()))
 

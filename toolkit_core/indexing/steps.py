@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from ..database import Database, images, raw_metadata, revision
+from ..database import Database, images, moved, raw_metadata, revision
 from ..database.claims import FILE, Worker, file_key
 from ..database.images import ImageRow, KnownFile
 from ..encoders.pixels import Pixels
@@ -25,15 +25,22 @@ PICTURES = SPACES["clip_h"]
 class MatchedFiles:
     """A batch of files as they compare with the library.
 
-    fresh: those to be written with their pixels. continued: see `continued_rows`. redescribed: continued ones whose
+    fresh: those to be written with their pixels. put_off: the paths of those that are not to be written yet, because
+    the image that was there may be found elsewhere. continued: see `continued_rows`. redescribed: continued ones whose
     sidecars changed. known: the paths that have a row.
     """
 
     unopened: Sequence[FailedFile]
     fresh: Sequence[ReadFile]
+    put_off: Collection[str]
     redescribed: Sequence[ReadFile]
     continued: Mapping[str, tuple[ImageRow, KnownFile]]
     known: Collection[str]
+
+    @property
+    def files(self) -> int:
+        """How many files are dealt with when this is written."""
+        return len(self.unopened) + len(self.fresh) + len(self.continued)
 
     @property
     def pictures(self) -> list[tuple[int, Pixels]]:
@@ -49,22 +56,39 @@ class Tally:
     """What became of the files so far: how many are "new", "changed", "unchanged" or "moved", and which failed.
 
     again: those that are to be read once more, because another process took the row that they were to go on.
+    put_off: the paths of those with new content in the place of another, see `Steps`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[FailedFile] = field(default_factory=list)
     again: list[FoundFile] = field(default_factory=list)
+    put_off: set[str] = field(default_factory=set)
 
 
 class Steps:
-    """What is done to each batch of a run, in this order."""
+    """What is done to each batch of a run, in this order.
 
-    def __init__(self, database: Database, embedder: Embedder, worker: Worker, tally: Tally, *, reindex: bool) -> None:
+    overwrite: whether a file with new content in the place of another takes its row, with the favourite, rating and
+    tags: as one that was edited does. Where the old content turns up in a later batch, that is the same image, moved,
+    and what has its name now is another one. So such files are put off until all others are through.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        embedder: Embedder,
+        worker: Worker,
+        tally: Tally,
+        *,
+        reindex: bool,
+        overwrite: bool = False,
+    ) -> None:
         self._tally = tally
         self._database = database
         self._embedder = embedder
         self._worker = worker
         self._reindex = reindex
+        self.overwrite = overwrite
         # Rows that a batch which is not written yet goes on.
         self._taken: set[int] = set()
         # See `continued_rows`.
@@ -75,17 +99,30 @@ class Steps:
         read = [item for item in batch if isinstance(item, ReadFile)]
         with self._database.transaction() as connection:
             known = images.files_at(connection, [item.path for item in read])
+            contents = moved.content_hashes(connection, [file.id for file in known.values()])
+            same = {
+                item.path: known[item.path]
+                for item in read
+                if item.path in known and contents.get(known[item.path].id) == item.row.content_hash
+            }
             # Whoever asks to reindex wants a known file's metadata read again, though its content is the same.
-            rows = [item.row for item in read if not (self._reindex and item.path in known)]
+            rows = [item.row for item in read if not (self._reindex and item.path in same)]
             # As they are before the rows are looked up: a row that is written by then is not gone any more.
             taken = frozenset(self._taken)
-            continued = continued_rows(connection, rows, known, taken, self._behind)
+            continued = continued_rows(connection, rows, same, taken, self._behind)
         self._taken.update(before.id for _, before in continued.values())
         # The file is as it was, and what lies beside it is not.
-        redescribed = {path for path, (row, before) in continued.items() if row.sidecars != before.sidecars}
+        redescribed = {
+            path
+            for path, (row, before) in continued.items()
+            if row.sidecars != before.sidecars or (self._reindex and path == before.path)
+        }
+        replaced = {path for path, file in known.items() if contents.get(file.id) is not None} - same.keys()
+        put_off = set() if self.overwrite else replaced - continued.keys()
         return MatchedFiles(
             unopened=[item for item in batch if isinstance(item, FailedFile)],
-            fresh=[item for item in read if item.path not in continued],
+            fresh=[item for item in read if item.path not in continued and item.path not in put_off],
+            put_off=put_off,
             redescribed=[item for item in read if item.path in redescribed],
             continued=continued,
             known=known,
@@ -110,11 +147,14 @@ class Steps:
         with self._database.transaction() as connection:
             metadata_ids = raw_metadata.write(connection, [item.texts for item in written])
         with self._database.transaction() as connection:
+            paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened)), *batch.put_off]
+            before_now = moved.locked(connection, [before.id for _, before in batch.continued.values()], paths)
             continued = {
-                path: before
+                path: (row, before)
                 for path, (row, before) in batch.continued.items()
-                if images.continue_row(connection, before, path, row.modified_at)
+                if before_now.get(before.id) == (before.path, row.content_hash)
             }
+            displaced = moved.continue_rows(connection, {before.id: row for row, before in continued.values()})
             # The others are gone by now, or nobody knows.
             unopened = [item for item in batch.unopened if presence(item.path) == "there"]
             news = [images.mark_unopened(connection, item.path, item.error) for item in unopened]
@@ -126,15 +166,18 @@ class Steps:
                 self._embedder.write(connection, PICTURES, *made.of([ids[i] for i in places], ids))
             if continued or batch.fresh or any(news):
                 revision.bump(connection)
-            paths = [*batch.continued, *(item.path for item in (*batch.fresh, *batch.unopened))]
             self._worker.release(connection, FILE, [file_key(path) for path in paths])
         self._taken.difference_update(before.id for _, before in batch.continued.values())
+        # They are missing now, and maybe in front of what was given away.
+        for content_hash in displaced:
+            self._behind.pop(content_hash, None)
+        self._tally.put_off |= set(batch.put_off)
         self._tally.counts.update("changed" if item.path in batch.known else "new" for item in batch.fresh)
         redescribed = {item.path for item in batch.redescribed}
         # What another process took the row of.
         lost = [find_file(path, {}) for path in batch.continued if path not in continued]
         self._tally.again += [found for found in lost if isinstance(found, FoundFile)]
-        for path, before in continued.items():
+        for path, (_, before) in continued.items():
             self._tally.counts[
                 "moved" if path != before.path else "changed" if path in redescribed else "unchanged"
             ] += 1

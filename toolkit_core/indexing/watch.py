@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..database import Database
+from ..database.moved import PRUNING
 from ..errors import DatabaseError, PathNotFound
 from ..metadata import SIDECAR_SUFFIXES
 from ..named_paths import named_path
@@ -40,6 +41,8 @@ SETTLE_SECONDS, PATIENCE_SECONDS = 0.5, 10.0
 WALK_SECONDS = 900.0
 FILES_A_RUN = 500
 RETRY_SECONDS = 2.0
+# How long a file in the place of another one waits at most for others, one of which may be that one.
+PUT_OFF_SECONDS = 10.0
 # Encoders that had nothing to do for so long give their memory back.
 UNLOAD_SECONDS = 300.0
 _TICK_SECONDS, _CALM_TICK_SECONDS = 0.1, 1.0
@@ -51,7 +54,12 @@ class FollowingLibrary(Protocol):
     database: Database
 
     def index(
-        self, paths: Sequence[Path | str], progress: ProgressCallback | None = None, *, embed: bool = True
+        self,
+        paths: Sequence[Path | str],
+        progress: ProgressCallback | None = None,
+        *,
+        embed: bool = True,
+        overwrite: bool = True,
     ) -> IndexReport: ...
 
     def unload(self) -> None: ...
@@ -118,6 +126,12 @@ class Follower:
         self._unwalked: set[str] = set()
         # Folders that came, in whose place there may have been others before.
         self._came: set[str] = set()
+        # Files with new content in the place of another, which may have been moved to where nobody has looked yet.
+        self._put_off: dict[str, None] = {}
+        self._put_off_from = self._put_off_until = 0.0
+        # Held while any of these has something in it: `_keep_pruning_out`.
+        self._moving = ExitStack()
+        self._moving_in: Database | None = None
         self._present: set[str] = set()
         self._next_walk = time.monotonic() + options.walk_every
         self._is_pending = False
@@ -133,14 +147,16 @@ class Follower:
                 listener = Listener(folder, self._hear, self._options.poll)
                 listener.start()
                 stack.callback(listener.stop)
+            stack.callback(self._let_pruning_in)
             while not stop.is_set():
                 try:
                     if not self._work():
-                        self._has_heard.wait(_TICK_SECONDS if self._unsettled else _CALM_TICK_SECONDS)
+                        self._has_heard.wait(_TICK_SECONDS if self._unsettled or self._put_off else _CALM_TICK_SECONDS)
                     failed = False
                 except _Interrupted:
                     continue
                 except DatabaseError as error:
+                    self._let_pruning_in()
                     if not failed:
                         logger.warning("The library is not kept up to date for now, and will be: %s", error)
                     failed = True
@@ -153,6 +169,8 @@ class Follower:
     def _work(self) -> bool:
         """Do the most urgent piece of work. Returns whether there was one."""
         self._take_news()
+        if not (self._gone or self._unsettled or self._came or self._unwalked or self._put_off):
+            self._let_pruning_in()
         if self._gone and self._is_worth_noting():
             self._note_gone()
         elif still := self._settled():
@@ -161,6 +179,8 @@ class Follower:
             self._note_replaced()
         elif self._unwalked and self._options.is_idle():
             self._walk(min(self._unwalked))
+        elif self._put_off and time.monotonic() > (self._put_off_until if self._unsettled else self._put_off_from):
+            self._overwrite()
         elif self._is_pending and not self._is_settling() and self._options.is_idle():
             self._embed()
         elif self._unload_at is not None and time.monotonic() > self._unload_at:
@@ -270,6 +290,7 @@ class Follower:
     def _note_gone(self) -> None:
         gone = list(self._gone)
         with self._opened() as library:
+            self._keep_pruning_out(library.database)
             marked = note_gone(library.database, gone)
         self._gone.difference_update(gone)
         if marked:
@@ -278,17 +299,29 @@ class Follower:
     def _read(self, paths: list[str]) -> None:
         with self._opened() as library:
             try:
-                report = library.index(paths, self._watched(self._is_stopped), embed=False)
+                report = library.index(paths, self._watched(self._is_stopped), embed=False, overwrite=False)
             except PathNotFound:
                 return  # One is gone since it was looked at, and is left out next time.
         for path in paths:
             self._unsettled.pop(path, None)
         self._report(report)
 
+    def _overwrite(self) -> None:
+        """Read the files that have taken the place of others, none of which was found elsewhere."""
+        paths = [path for path in self._put_off if presence(path) == "there"]
+        with self._opened() as library:
+            try:
+                report = library.index(paths, self._watched(self._is_stopped), embed=False)
+            except PathNotFound:
+                return  # See `_read`.
+        self._put_off.clear()
+        self._report(report)
+
     def _walk(self, folder: str) -> None:
         progress = self._watched(lambda: self._is_stopped() or not self._options.is_idle())
         with self._opened() as library, suppress(PathNotFound):  # it is gone then, and will be heard to be
-            index = partial(library.index, progress=progress, embed=False)
+            self._keep_pruning_out(library.database)
+            index = partial(library.index, progress=progress, embed=False, overwrite=False)
             if self._options.since is None:
                 self._report(index([folder]))
             else:
@@ -311,6 +344,18 @@ class Follower:
             raise
         self._unload_at = time.monotonic() + UNLOAD_SECONDS
         self._report(report)
+
+    def _keep_pruning_out(self, database: Database) -> None:
+        """Until all that was heard of is dealt with: what is missing may be what came elsewhere."""
+        if self._moving_in is not database:
+            self._let_pruning_in()
+            self._moving.enter_context(database.among(PRUNING))
+            self._moving_in = database
+
+    def _let_pruning_in(self) -> None:
+        self._moving_in = None
+        with suppress(DatabaseError):  # The server is gone, and the lock with it.
+            self._moving.close()
 
     def _unload(self) -> None:
         self._unload_at = None
@@ -352,6 +397,11 @@ class Follower:
     def _report(self, report: IndexReport) -> None:
         if report.new or report.changed or report.moved:
             self._is_pending = True
+        if report.put_off:
+            now = time.monotonic()
+            self._put_off_from = now + SETTLE_SECONDS
+            self._put_off_until = self._put_off_until if self._put_off else now + PUT_OFF_SECONDS
+            self._put_off.update(dict.fromkeys(report.put_off))
         self._options.on_report(report)
 
 

@@ -49,15 +49,19 @@ class Filling(OpenedLibrary):
         encoders: Mapping[str, EncoderSource] | None = None,
         keep: ConditioningEncoder | None = None,
         embed: bool = True,
+        overwrite: bool = True,
     ) -> IndexReport:
         """Bring the library up to date with folders and files, and fill every space that is pending.
 
         What the library has in the folders and is not there any more is marked as missing: a search leaves it out, and
-        nothing of it is lost; it is as before when the file is back, or is found in another folder.
+        nothing of it is lost; it is as before when the file is back, or is found in another folder. A file that was
+        moved or renamed, also over another one, stays the image that it was, because it is known by its content.
         recursive: with the folders below them, at any depth. reindex: read unchanged files again, too.
         encoders: used in this call in place of the library's own, by space, after the same check of their probe.
         keep: makes whole conditionings, which are kept for the prompts of these folders.
         embed: without, files are read for their metadata alone; what is pending then is not counted.
+        overwrite: a file with new content in the place of another is the same image, edited, where the old content is
+        found nowhere in this call. Without, such files are left for a later call, and named in the report.
         An exception out of `progress` stops the run; what is done stays.
         Raises PathNotFound, ImageError for a file that is no picture by its name, DatabaseError.
         """
@@ -72,6 +76,7 @@ class Filling(OpenedLibrary):
             reindex=reindex,
             keep=keep,
             embed=embed,
+            overwrite=overwrite,
             index=self.settings.index,
             pair_index=self.settings.pair_index,
             node_types=self._types_of_nodes,
@@ -216,7 +221,8 @@ class Filling(OpenedLibrary):
         """Remove images for good that are missing: their rows, vectors and tags, and prompts that no other image has.
 
         With them go the prompts and the kept metadata of pictures that were replaced since.
-        ids: as `missing` gives them. What is not missing, or is back by now, is left alone. An exception out of
+        ids: as `missing` gives them. What is not missing, or is back by now, is left alone; so is all that remains
+        when another process begins to index, which may find the files under another name. An exception out of
         `progress` stops it; what is done stays. Raises DatabaseError.
         """
         from ..indexing.gone import prune, prune_unused
