@@ -89,6 +89,14 @@ def test_unknown_ids_are_named_and_nothing_is_changed(curated: Library, unknown:
     assert curated.revision() == revision
 
 
+@pytest.mark.parametrize("id", [True, 1.0, "1", None])
+def test_what_is_no_whole_number_is_no_id(curated: Library, id: Any) -> None:
+    for ask in (curated.image, curated.embeddings, lambda id: curated.curate([2, id], favorite=True)):
+        with pytest.raises(ImageNotFound, match=f"{id!r} is no image's id"):
+            ask(id)
+    assert said_of(curated, 2) == (False, None, ())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -104,6 +112,8 @@ def test_unknown_ids_are_named_and_nothing_is_changed(curated: Library, unknown:
         ({"add_tags": ["a\ud800"]}, "control character"),
         ({"remove_tags": ["x" * 101]}, "has 101 characters; 100 are the most"),
         ({"add_tags": "fox"}, "not as the one text 'fox'"),
+        ({"add_tags": ["a", 5]}, "5 is no tag: tags are texts"),
+        ({"remove_tags": [None]}, "None is no tag: tags are texts"),
         ({"add_tags": ["a", "fox"], "remove_tags": [" fox"]}, "'fox' is to be added and removed"),
     ],
 )

@@ -31,8 +31,10 @@ def curate(
     They are those of the ids, or all that meet --filter and whose files are there. What is not given stays as it is.
     """
     wanted = (filter or "").strip()
-    if bool(ids) == bool(wanted):
-        raise SettingsError("Name the images either by their ids, or by a --filter that is not empty.")
+    if ids and wanted:
+        raise SettingsError("There are both ids and a --filter. Name the images by one of them.")
+    if not (ids or wanted):
+        raise SettingsError("Name the images by their ids, or by a --filter that is not empty.")
     if favorite is None and rating is None and not (clear_rating or tag or untag):
         raise SettingsError(
             "Say what is to change: --favorite, --no-favorite, --rating, --clear-rating, --tag or --untag."
