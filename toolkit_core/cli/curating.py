@@ -19,7 +19,8 @@ def curate(
     clear_rating: Annotated[bool, typer.Option("--clear-rating", help="Take their rating away.")] = False,
     tag: Annotated[list[str] | None, typer.Option(help="Add a tag; may be given again.", show_default=False)] = None,
     untag: Annotated[
-        list[str] | None, typer.Option(help="Take a tag away; may be given again.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Take a tag away, in capital letters or not; may be given again.", show_default=False),
     ] = None,
     home: Home = None,
     database_url: DatabaseUrl = None,

@@ -83,7 +83,8 @@ class Added:
 def normal_tag(tag: str) -> str:
     """A tag as it is stored: trimmed, and in Unicode's composed form (NFC), so that any keyboard's "é" is one.
 
-    Otherwise tags are compared as they are: "Fox" and "fox" are two. Raises CurationError.
+    Otherwise tags are compared as they are: "Fox" and "fox" are two. Only to be found or removed, case makes no
+    difference. Raises CurationError.
     """
     if not isinstance(tag, str):
         raise CurationError(f"{tag!r} is no tag: tags are texts.")
@@ -168,8 +169,9 @@ UPDATE_CURATED = """
             coalesce(%(favorite)s::boolean, favorite) AS favorite,
             CASE WHEN %(clear_rating)s THEN NULL ELSE coalesce(%(rating)s::smallint, rating) END AS rating,
             ARRAY(
-                SELECT DISTINCT tag COLLATE "C" FROM unnest(tags || %(add_tags)s::text[]) AS tag
-                WHERE tag <> ALL (%(remove_tags)s::text[])
+                SELECT tag COLLATE "C" FROM unnest(tags) AS tag
+                WHERE lower(tag) <> ALL (lower_tags(%(remove_tags)s::text[]))
+                UNION SELECT tag COLLATE "C" FROM unnest(%(add_tags)s::text[]) AS tag
                 ORDER BY 1
             ) AS tags
         FROM image_file

@@ -193,7 +193,8 @@ class Using(OpenedLibrary):
         """Say of images that they are favourites, how good they are, and what they are about.
 
         rating: from 0 to 10; clear_rating takes it away. What is not given stays as it is. An image's tags are sorted,
-        each once; they are trimmed, up to 100 characters long, and case matters.
+        each once; they are trimmed and up to 100 characters long. Case matters in them, but for those to remove: "Sea"
+        removes "sea", as the filter tag:Sea finds it.
         Returns how many images were changed. Raises CurationError, ImageNotFound (nothing is changed then),
         DatabaseError.
         """
