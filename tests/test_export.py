@@ -305,9 +305,11 @@ def test_unknown_ids_are_named_and_nothing_is_written(filled: Library, tmp_path:
         ([1, 901, 2, 902], "ids 901, 902"),
         (range(900, 1000), "ids 900, 901, 902, 903, 904 and 95 more"),
         ([2**70], f"no image with id {2**70}"),
+        ([1, True], "True is no image's id: those are whole numbers"),
+        ([1.0], r"1\.0 is no image's id"),
     ):
         with pytest.raises(ImageNotFound, match=said):
-            filled.export(tmp_path / "new" / "set.safetensors", ids=unknown)
+            filled.export(tmp_path / "new" / "set.safetensors", ids=unknown)  # pyright: ignore[reportArgumentType]
     assert left_in(tmp_path) == []
 
 
@@ -321,7 +323,8 @@ def test_unknown_ids_are_named_and_nothing_is_written(filled: Library, tmp_path:
         ("picture.png", {"format": "parquet"}, "does not end in .parquet"),
         ("set.safetensors", {"embeddings": ["smell"]}, "'smell' is no embedding"),
         ("new/set.json", {}, "takes one image, and 6 were asked for"),
-        ("set.json", {"ids": []}, "takes one image, and 0 were asked for"),
+        ("set.json", {"ids": []}, "takes one image, and no image of the library is what was asked for"),
+        ("set.json", {"filter": "nosuchword"}, "takes one image, and no image of the library is what was asked for"),
         ("folder.parquet", {}, "is a folder"),
         ("kept", {}, "holds other things than an earlier export"),
         ("a_file", {}, "is no folder"),

@@ -44,9 +44,9 @@ def test_tags_are_listed_with_their_counts(run: Run, ask: Ask, filled: Any) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--tag", "x"), "either by their ids, or by a --filter that is not empty"),
-        (("1", "--filter", "fox", "--tag", "x"), "either by their ids, or by a --filter that is not empty"),
-        (("--filter", " ", "--tag", "x"), "either by their ids, or by a --filter that is not empty"),
+        (("--tag", "x"), "Name the images by their ids, or by a --filter that is not empty"),
+        (("1", "--filter", "fox", "--tag", "x"), "There are both ids and a --filter"),
+        (("--filter", " ", "--tag", "x"), "Name the images by their ids, or by a --filter that is not empty"),
         (("--filter", "fox"), "Say what is to change"),
         (("--filter", "fox", "--rating", "11"), "The rating is 11"),
         (("--filter", "fox", "--tag", "x", "--untag", "x"), "'x' is to be added and removed at once"),

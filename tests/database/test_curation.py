@@ -55,8 +55,9 @@ def test_rating_is_cleared_and_zero_is_a_rating(curated: Library) -> None:
 
 def test_tags_are_trimmed_sorted_and_kept_once(curated: Library) -> None:
     curated.curate([1], add_tags=["  night ", "fox", "Fox", "fox"])
+    assert curated.image(1).tags == ("Fox", "fox", "night")
     curated.curate([1], add_tags=["b", "night", "cafe\N{COMBINING ACUTE ACCENT}"], remove_tags=["fox ", "unknown"])
-    assert curated.image(1).tags == ("Fox", "b", "café", "night")
+    assert curated.image(1).tags == ("b", "café", "night")
 
 
 def test_only_images_that_change_are_counted_and_change_the_revision(curated: Library) -> None:
@@ -69,6 +70,15 @@ def test_only_images_that_change_are_counted_and_change_the_revision(curated: Li
     assert curated.curate([], favorite=True) == 0
     assert curated.revision() == revision
     assert curated.curate([1, 2, 3], add_tags=["a"]) == 1
+
+
+def test_tag_is_removed_in_whatever_case_it_is_written(curated: Library) -> None:
+    curated.curate([1], add_tags=["sea", "SEA", "Ölbild", "seal"])
+    curated.curate([2], add_tags=["sea"])
+    assert curated.curate([1, 2, 3], remove_tags=["Sea", "öLBILD"]) == 2
+    assert [curated.image(id).tags for id in (1, 2)] == [("seal",), ()]
+    assert curated.curate([1], add_tags=["Seal"], remove_tags=["seal"]) == 1
+    assert curated.image(1).tags == ("Seal",)
 
 
 def test_tags_are_counted_by_how_many_images_have_them(curated: Library) -> None:
@@ -89,6 +99,14 @@ def test_unknown_ids_are_named_and_nothing_is_changed(curated: Library, unknown:
     assert curated.revision() == revision
 
 
+@pytest.mark.parametrize("id", [True, 1.0, "1", None])
+def test_what_is_no_whole_number_is_no_id(curated: Library, id: Any) -> None:
+    for ask in (curated.image, curated.embeddings, lambda id: curated.curate([2, id], favorite=True)):
+        with pytest.raises(ImageNotFound, match=f"{id!r} is no image's id"):
+            ask(id)
+    assert said_of(curated, 2) == (False, None, ())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -104,6 +122,8 @@ def test_unknown_ids_are_named_and_nothing_is_changed(curated: Library, unknown:
         ({"add_tags": ["a\ud800"]}, "control character"),
         ({"remove_tags": ["x" * 101]}, "has 101 characters; 100 are the most"),
         ({"add_tags": "fox"}, "not as the one text 'fox'"),
+        ({"add_tags": ["a", 5]}, "5 is no tag: tags are texts"),
+        ({"remove_tags": [None]}, "None is no tag: tags are texts"),
         ({"add_tags": ["a", "fox"], "remove_tags": [" fox"]}, "'fox' is to be added and removed"),
     ],
 )

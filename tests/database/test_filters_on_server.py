@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -74,6 +76,36 @@ def test_capital_letters_of_any_language_make_no_difference(database: Database) 
         for field in ("prompt", "negative", "model", "vae", "sampler", "lora", "error", "tag"):
             assert found(database, f"{field}:{written}") == {id}, (field, written)
         assert found(database, f"model:={written}") == {id}
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_composed_and_decomposed_letters_are_the_same(
+    database: Database, stored: Literal["NFC", "NFD"], written: Literal["NFC", "NFD"]
+) -> None:
+    name = unicodedata.normalize(stored, "größe")
+    made = GenerationParameters(prompt=f"a {name}, snow", model=name, loras=(Lora(name),))
+    with database.transaction() as connection:
+        [id, _] = images.write(
+            connection,
+            [
+                ImageRow(f"/art/{name}/a.png", b"", 1, EPOCH, 1, 1, made, None),
+                ImageRow("/art/b.png", b"", 1, EPOCH, 1, 1, GenerationParameters(prompt="grove grosse"), None),
+            ],
+        )
+    for text in (
+        "größe",
+        '"a größe snow"',
+        "größ*",
+        "grö*",
+        "model:größe",
+        "model:=GRÖSSE or model:=größe",
+        "lora:größe",
+        "path:größe",
+        "path:/art/größe/**",
+        "path:*ö*/a.png",
+    ):
+        assert found(database, unicodedata.normalize(written, text)) == {id}, text
 
 
 PIECES = """

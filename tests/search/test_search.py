@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,8 @@ def test_search_without_weights_says_what_is_missing(home: Path, searched: Libra
     ("arguments", "error", "said"),
     [
         ({}, SearchError, "Give a text"),
+        ({"text": " \n"}, SearchError, "Give a text"),
+        ({"text": "", "weights": {"bge": 1}}, SearchError, "bge has a weight, but there is no text"),
         ({"text": "fox", "top_k": 0}, SearchError, "top_k is 0"),
         ({"text": "fox", "top_k": 10**6}, SearchError, "top_k is 1000000"),
         ({"text": "fox", "top_k": 1.5}, SearchError, "top_k is 1.5"),
@@ -192,6 +195,15 @@ def test_search_without_weights_says_what_is_missing(home: Path, searched: Libra
         ({"image_id": 10**9}, ImageNotFound, "no image with id 1000000000"),
         ({"image": "/nowhere.png"}, SearchError, "cannot be opened"),
         ({"image": b"no picture"}, ImageError, "no picture"),
+        ({"image": 5}, SearchError, "5 is no picture"),
+        *(
+            ({"image": np.zeros(shape, np.uint8)}, SearchError, f"uint8 of shape {re.escape(str(shape))}. RGB pixels")
+            for shape in [(5, 5), (5, 5, 4), (5, 5, 1), (0, 5, 3), (0, 5, 5, 3), (2, 5, 0, 3), (1, 1, 5, 5, 3)]
+        ),
+        ({"image": np.zeros((5, 5, 3), np.float32)}, SearchError, "The pixels are float32"),
+        ({"image_id": True}, ImageNotFound, "True is no image's id"),
+        ({"image_id": 1.5}, ImageNotFound, "1.5 is no image's id"),
+        ({"image_id": "1"}, ImageNotFound, "'1' is no image's id"),
         ({"vectors": {"bge": np.zeros(1024)}}, SearchError, "zero"),
         ({"vectors": {"bge": np.full(1024, np.nan)}}, SearchError, "not finite"),
         ({"vectors": {"bge": "abc"}}, SearchError, "bge vector is 'abc'; an array of numbers"),
@@ -203,6 +215,20 @@ def test_search_that_cannot_be_run_says_why(
 ) -> None:
     with pytest.raises(error, match=said):
         searched.search(**arguments)  # pyright: ignore[reportArgumentType]
+
+
+def test_blank_text_is_none(searched: Library) -> None:
+    listed = searched.search(filter="fox")
+    assert searched.search(" ", filter="fox") == listed
+    assert len(listed) == 5
+
+
+@pytest.mark.parametrize("top_k", [0, 10_000])
+def test_neighbours_that_cannot_be_asked_for_are_counted_as_they_were_asked_for(
+    searched: Library, folder: Path, top_k: int
+) -> None:
+    with pytest.raises(SearchError, match=f"top_k is {top_k}; ask for 1 to 9999 images"):
+        searched.neighbours(id_of(searched, folder / "00.png"), top_k)
 
 
 def test_filter_gives_the_ids_of_all_images_that_meet_it(searched: Library, folder: Path) -> None:

@@ -19,7 +19,8 @@ def curate(
     clear_rating: Annotated[bool, typer.Option("--clear-rating", help="Take their rating away.")] = False,
     tag: Annotated[list[str] | None, typer.Option(help="Add a tag; may be given again.", show_default=False)] = None,
     untag: Annotated[
-        list[str] | None, typer.Option(help="Take a tag away; may be given again.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Take a tag away, in capital letters or not; may be given again.", show_default=False),
     ] = None,
     home: Home = None,
     database_url: DatabaseUrl = None,
@@ -31,8 +32,10 @@ def curate(
     They are those of the ids, or all that meet --filter and whose files are there. What is not given stays as it is.
     """
     wanted = (filter or "").strip()
-    if bool(ids) == bool(wanted):
-        raise SettingsError("Name the images either by their ids, or by a --filter that is not empty.")
+    if ids and wanted:
+        raise SettingsError("There are both ids and a --filter. Name the images by one of them.")
+    if not (ids or wanted):
+        raise SettingsError("Name the images by their ids, or by a --filter that is not empty.")
     if favorite is None and rating is None and not (clear_rating or tag or untag):
         raise SettingsError(
             "Say what is to change: --favorite, --no-favorite, --rating, --clear-rating, --tag or --untag."

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from ..errors import CurationError, ImageNotFound
 from .database import Connection
+from .image_ids import checked_id
 from .stored_text import stored_path
 
 HIGHEST_RATING = 10
@@ -82,8 +83,11 @@ class Added:
 def normal_tag(tag: str) -> str:
     """A tag as it is stored: trimmed, and in Unicode's composed form (NFC), so that any keyboard's "é" is one.
 
-    Otherwise tags are compared as they are: "Fox" and "fox" are two. Raises CurationError.
+    Otherwise tags are compared as they are: "Fox" and "fox" are two. Only to be found or removed, case makes no
+    difference. Raises CurationError.
     """
+    if not isinstance(tag, str):
+        raise CurationError(f"{tag!r} is no tag: tags are texts.")
     normal = unicodedata.normalize("NFC", tag).strip()
     if not normal:
         raise CurationError(f"{tag!r} is no tag: there is nothing in it.")
@@ -106,16 +110,17 @@ def curate(connection: Connection, ids: Sequence[int], change: Curation) -> int:
 
     Raises ImageNotFound where there is no image with one of the ids, and changes nothing then.
     """
-    possible = [id for id in ids if 0 < id <= LARGEST_ID]
+    named = {checked_id(id) for id in ids}
+    possible = [id for id in named if 0 < id <= LARGEST_ID]
     # In the order in which the indexer takes its row locks.
     locked = connection.execute(
         "SELECT id FROM image_file WHERE id = ANY(%s::bigint[]) ORDER BY path FOR NO KEY UPDATE", [possible]
     )
-    unknown = sorted(set(ids) - {id for (id,) in locked})
+    unknown = sorted(named - {id for (id,) in locked})
     if unknown:
-        named = ", ".join(map(str, unknown[:IDS_NAMED]))
+        first = ", ".join(map(str, unknown[:IDS_NAMED]))
         more = f" and {len(unknown) - IDS_NAMED} more" if len(unknown) > IDS_NAMED else ""
-        raise ImageNotFound(f"The library has no image with id {named}{more}. Nothing was changed.")
+        raise ImageNotFound(f"The library has no image with id {first}{more}. Nothing was changed.")
     return connection.execute(
         UPDATE_CURATED,
         {
@@ -167,8 +172,9 @@ UPDATE_CURATED = """
             coalesce(%(favorite)s::boolean, favorite) AS favorite,
             CASE WHEN %(clear_rating)s THEN NULL ELSE coalesce(%(rating)s::smallint, rating) END AS rating,
             ARRAY(
-                SELECT DISTINCT tag COLLATE "C" FROM unnest(tags || %(add_tags)s::text[]) AS tag
-                WHERE tag <> ALL (%(remove_tags)s::text[])
+                SELECT tag COLLATE "C" FROM unnest(tags) AS tag
+                WHERE lower(tag) <> ALL (lower_tags(%(remove_tags)s::text[]))
+                UNION SELECT tag COLLATE "C" FROM unnest(%(add_tags)s::text[]) AS tag
                 ORDER BY 1
             ) AS tags
         FROM image_file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from ..spaces import SPACES, Embedding
 from . import listing
 from .database import Connection
 from .filters import Condition
+from .image_ids import checked_id
 from .images import RECORD_COLUMNS, record
 
 IDS_A_BATCH = 10_000
@@ -98,7 +98,7 @@ def distinct(ids: Iterable[int]) -> NDArray[np.int64]:
 
 
 def _bigints(ids: Iterable[int]) -> Iterator[int]:
-    for id in map(index, ids):
+    for id in map(checked_id, ids):
         if not -(2**63) <= id < 2**63:
             raise ImageNotFound(_unknown_message([id]))
         yield id

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ from ..filters import (
 )
 from ..spaces import EMBEDDINGS, SPACES
 from .path_globs import as_range, as_regex
-from .stored_text import storable
+from .stored_text import storable, stored_path
 from .vectors import owner, table
 
 if TYPE_CHECKING:
@@ -115,15 +116,16 @@ class _Writer:
         )
 
     def _query(self, words: Words) -> Composed:
-        query = _format(
-            "phraseto_tsquery('simple', without_punctuation({}))", self._value(storable(words.text), "text")
-        )
+        return _format("({})", sql.SQL(" || ").join([self._phrase(text, words.prefix) for text in _forms(words.text)]))
+
+    def _phrase(self, text: str, prefix: bool) -> Composed:
+        query = _format("phraseto_tsquery('simple', without_punctuation({}))", self._value(text, "text"))
         # As text a query is quoted words, and a prefix is marked behind the last of them; without words it is "".
-        return _format("coalesce(nullif({}::text, '') || ':*', '')::tsquery", query) if words.prefix else query
+        return _format("coalesce(nullif({}::text, '') || ':*', '')::tsquery", query) if prefix else query
 
     def _matches(self, matches: Matches) -> Composed:
-        pattern = storable(matches.pattern)
-        like = self._value(_like(pattern if matches.whole else f"*{pattern}*"), "text")
+        patterns = [pattern if matches.whole else f"*{pattern}*" for pattern in _forms(matches.pattern)]
+        like = sql.SQL(", ").join([_format("lower({})", self._value(_like(pattern), "text")) for pattern in patterns])
         if matches.field == "model":
             # In the index's "C" order `lower` would leave all letters but ASCII's as they are.
             return _format(MODEL_IS, like=_like_text(sql.SQL('name.model COLLATE "default"'), like))
@@ -169,6 +171,11 @@ class _Writer:
         )
 
     def _path(self, pattern: str) -> Composed:
+        return _format(
+            "({})", sql.SQL(" OR ").join([self._path_as_written(form) for form in _forms(pattern, stored_path)])
+        )
+
+    def _path_as_written(self, pattern: str) -> Composed:
         matches = _format("f.path ~ {}", self._value(as_regex(pattern), "text"))
         if (ends := as_range(pattern)) is None:
             return matches
@@ -177,13 +184,22 @@ class _Writer:
         return _format("({} AND {})", between, matches)
 
     def _tag(self, pattern: str) -> Composed:
-        pattern = storable(pattern)
+        pattern = unicodedata.normalize("NFC", storable(pattern))  # as `normal_tag` stores them
         if "*" not in pattern:
             return _format("f.lower_tags @> ARRAY[lower({})]", self._value(pattern, "text"))
         return _format(
             "(f.tags <> '{{}}' AND EXISTS (SELECT FROM unnest(f.lower_tags) tag WHERE tag LIKE lower({})))",
             self._value(_escaped(pattern), "text"),
         )
+
+
+def _forms(text: str, stored: Callable[[str], str] = storable) -> list[str]:
+    """A text as it is, and in Unicode's composed and decomposed forms: prompts and names are stored as they were found.
+
+    macOS writes file names decomposed. stored: makes of it what PostgreSQL takes.
+    """
+    given = stored(text)
+    return list(dict.fromkeys([given, unicodedata.normalize("NFC", given), unicodedata.normalize("NFD", given)]))
 
 
 def _format(text: LiteralString, *parts: sql.Composable, **named: sql.Composable) -> Composed:
@@ -203,8 +219,8 @@ def _escaped(pattern: str) -> str:
     return "".join(f"\\{c}" if c in "\\%_" else c for c in pattern).replace("*", "%")
 
 
-def _like_text(value: sql.Composable, pattern: Composed) -> Composed:
-    return _format("lower(translate({}, '\\', '/')) LIKE lower({})", value, pattern)
+def _like_text(value: sql.Composable, patterns: Composed) -> Composed:
+    return _format("lower(translate({}, '\\', '/')) LIKE ANY (ARRAY[{}])", value, patterns)
 
 
 def _has(name: str) -> Composed:

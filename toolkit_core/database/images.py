@@ -18,6 +18,7 @@ from ..records import GenerationParameters, ImageRecord, Lora
 from ..spaces import EMBEDDINGS, SPACES
 from . import raw_metadata, vectors
 from .database import Connection
+from .image_ids import checked_id
 from .stored_text import disk_path, storable, stored_path, stored_range_below
 
 
@@ -152,7 +153,7 @@ def mark_unopened(connection: Connection, path: str, error: str) -> bool:
 def get(connection: Connection, id: int) -> ImageRecord:
     """One image. Raises ImageNotFound."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(GET_IMAGE, [id]).fetchone()
+        row = cursor.execute(GET_IMAGE, [checked_id(id)]).fetchone()
     if row is None:
         raise _not_found(id)
     return record(row)
@@ -160,7 +161,7 @@ def get(connection: Connection, id: int) -> ImageRecord:
 
 def embeddings(connection: Connection, id: int) -> dict[str, vectors.Vectors]:
     """An image's by name, each float32 of shape (width,); those it lacks are left out. Raises ImageNotFound."""
-    row = connection.execute(GET_EMBEDDINGS, [id], binary=True).fetchone()
+    row = connection.execute(GET_EMBEDDINGS, [checked_id(id)], binary=True).fetchone()
     if row is None:
         raise _not_found(id)
     found = zip(EMBEDDINGS, row, strict=True)

@@ -75,6 +75,8 @@ class JsonFile:
     """One image in one file."""
 
     def __init__(self, target: Path, contents: Contents, stack: ExitStack) -> None:
+        if contents.images == 0:
+            raise ExportError(f"{str(target)!r} takes one image, and no image of the library is what was asked for.")
         if contents.images != 1:
             raise ExportError(
                 f"{str(target)!r} takes one image, and {contents.images} were asked for. Name a folder to get a JSON "

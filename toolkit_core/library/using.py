@@ -43,8 +43,9 @@ class Using(OpenedLibrary):
     ) -> SearchResults:
         """The images most like what is given, best first; with nothing but a filter, the newest of its images first.
 
-        text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so. image: a file, its bytes, or
-        RGB pixels of shape (height, width, 3); of several pictures, (n, height, width, 3), the mean vector is searched.
+        text: searched in the prompts by meaning (BGE), or by CLIP where a weight says so; a blank one is none.
+        image: a file, its bytes, or RGB pixels, uint8, of shape (height, width, 3); of several pictures,
+        (n, height, width, 3), the mean vector is searched.
         image_id: an image of this library, which is among its own results. vectors: ready ones by embedding name.
         weights: how much each embedding counts, by its name in `toolkit_core.spaces.EMBEDDINGS`; `clip_h_text` looks
         for the text in the pictures themselves, if CLIP-H's weights have a text tower. They are scaled so that they sum
@@ -62,7 +63,7 @@ class Using(OpenedLibrary):
         from ..search import Query, search
 
         query = Query(
-            text,
+            None if isinstance(text, str) and not text.strip() else text,
             image,
             image_id,
             vectors or {},
@@ -90,12 +91,14 @@ class Using(OpenedLibrary):
             return listing.ids(connection, condition).tolist()
 
     def neighbours(self, id: int, top_k: int = 20) -> list[SearchHit]:
-        """The images most like one by picture, best first, without itself.
+        """The images most like one by picture, best first, without itself; 9,999 at most.
 
         Raises SearchError where it has no picture embedding, ImageNotFound, DatabaseError.
         """
-        if top_k < 1:
-            raise SearchError(f"top_k is {top_k}; ask for 1 image or more.")
+        from ..search import MOST_RESULTS
+
+        if not 1 <= top_k < MOST_RESULTS:  # The image itself is the first that the search finds.
+            raise SearchError(f"top_k is {top_k}; ask for 1 to {MOST_RESULTS - 1} images.")
         hits = self.search(image_id=id, weights={"clip_h": 1}, top_k=top_k + 1)
         return [hit for hit in hits if hit.id != id][:top_k]
 
@@ -190,7 +193,8 @@ class Using(OpenedLibrary):
         """Say of images that they are favourites, how good they are, and what they are about.
 
         rating: from 0 to 10; clear_rating takes it away. What is not given stays as it is. An image's tags are sorted,
-        each once; they are trimmed, up to 100 characters long, and case matters.
+        each once; they are trimmed and up to 100 characters long. Case matters in them, but for those to remove: "Sea"
+        removes "sea", as the filter tag:Sea finds it.
         Returns how many images were changed. Raises CurationError, ImageNotFound (nothing is changed then),
         DatabaseError.
         """

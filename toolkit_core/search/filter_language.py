@@ -16,7 +16,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from ..errors import FilterError
 from ..filters import And, Filter, Not, Or
-from .filter_values import Mistake, Value, field_condition, words
+from .filter_values import Mistake, Value, field_condition, free_words
 
 LONGEST_FILTER = 4000
 """Characters of a filter, at most."""
@@ -90,6 +90,7 @@ def _parse(text: str) -> Filter:
             elif token.type == "RPAR":
                 opened.pop()
             conditions += token.type in ("WORD", "QUOTED", "VALUE")
+            conditions += token.count(",") if token.type == "WORD" else 0
             if len(opened) > DEEPEST_NESTING:
                 raise Mistake(_position(token), f"Parentheses go {DEEPEST_NESTING} deep at most.")
             if conditions > MOST_CONDITIONS:
@@ -123,7 +124,7 @@ class _Conditions:
         return children[1]
 
     def words(self, children: list[Token]) -> Filter:
-        return words("prompt", _value(children[0]))
+        return free_words(_value(children[0]))
 
     def field(self, children: list[Any]) -> Filter:
         field, *values = children

@@ -69,6 +69,10 @@ class Value:
     comparison: str = ""
     start: int = 0
 
+    def place(self, at: int) -> int:
+        """The position of a character of the text in the filter."""
+        return self.position + at + (1 + self.text.count('"', 0, at) if self.quoted else 0)
+
     def refused(self, possible: str) -> Mistake:
         return Mistake(self.position, f"{_short(self.text)} is not possible here. {possible}")
 
@@ -100,13 +104,24 @@ def words(field: PromptField, value: Value) -> Filter:
     """The condition that a prompt has these words. Raises Mistake."""
     text = value.text
     prefix = text.endswith("*") and _in_word(text[:-1])
-    if not value.quoted and "*" in text.removesuffix("*"):
-        raise Mistake(
-            value.position + text.index("*"), "A * is only possible at the end of a word, for how it begins: cathed*"
-        )
+    for at, character in enumerate(text.removesuffix("*")):
+        # In quotes, one that stands by itself is punctuation.
+        if character == "*" and not (value.quoted and not _in_word(text[:at]) and not _in_word(text[at + 1 : at + 2])):
+            raise Mistake(
+                value.place(at), 'A * is only possible at the end, for how the last word begins: cathed*, "red fo*"'
+            )
     if not any(map(_in_word, text)):
         raise value.refused("A prompt is searched by words, and here is neither a letter nor a digit.")
     return Words(field, text.removesuffix("*") if prefix else text, prefix)
+
+
+def free_words(value: Value) -> Filter:
+    """The condition that the prompt has these words, or any of them if commas join them. Raises Mistake."""
+    if value.quoted or not value.text.strip(","):
+        return words("prompt", value)
+    parts = re.finditer("[^,]+", value.text)
+    found = tuple(words("prompt", Value(part[0], False, value.position + part.start())) for part in parts)
+    return found[0] if len(found) == 1 else Or(found)
 
 
 def listed(what: str, names: Iterable[str]) -> str:

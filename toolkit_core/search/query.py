@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -211,14 +212,26 @@ def _vector(
 def _pixels(image: Path | str | bytes | Pixels) -> Pixels:
     """The pictures as CLIP sees them, uint8, shape (n, 224, 224, 3)."""
     if isinstance(image, np.ndarray):
-        pictures = image if image.ndim == 4 else image[np.newaxis]
-        return np.stack([clip_pixels(Image.fromarray(picture, "RGB")) for picture in pictures])
+        return np.stack([clip_pixels(Image.fromarray(picture, "RGB")) for picture in _pictures(image)])
     if isinstance(image, bytes):
         return np.stack([decode(image).pixels])
+    if not isinstance(image, (str, os.PathLike)):
+        raise SearchError(f"{image!r} is no picture. Give a file's path, its bytes, or RGB pixels as an array.")
     try:
         return np.stack([decode(named_path(image).read_bytes()).pixels])
     except OSError as error:
         raise SearchError(f"The picture {str(image)!r} cannot be opened: {error.strerror or error}") from error
+
+
+def _pictures(pixels: Pixels) -> Pixels:
+    """Pixels as several pictures, shape (n, height, width, 3)."""
+    pictures = pixels if pixels.ndim == 4 else pixels[np.newaxis]
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3 or pictures.size == 0:
+        raise SearchError(
+            f"The pixels are {pixels.dtype} of shape {pixels.shape}. RGB pixels are uint8 of shape (height, width, 3), "
+            "or of several pictures (n, height, width, 3)."
+        )
+    return pictures
 
 
 def _checked(name: str, vector: Vector) -> Vector:
