@@ -382,7 +382,7 @@ def test_since_a_moment_only_what_is_new_or_was_known_is_indexed(
     with following(library, folder, since=datetime.now(timezone.utc) + timedelta(hours=1)) as watched:
         watched.until_equal(paths["known"], paths["changed"], moved, new, missing=1)
         assert sum(report.moved for report in watched.reports) == 1
-        assert state(library)[str(paths["changed"])][1] == "a crow"
+        watched.until(lambda: state(library)[str(paths["changed"])][1] == "a crow")
 
 
 def test_since_a_moment_an_unknown_folder_is_left_alone_but_for_what_came_then(
