@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from toolkit_core.database.claims import worker
+from toolkit_core.database.claims import Worker, worker
 from toolkit_core.errors import ClusterError
 from toolkit_core.indexing import cluster as pipeline
 from toolkit_core.indexing.embedder import unclaimed
@@ -29,6 +29,12 @@ MakePicture = Callable[..., Path]
 NODE = {"num_cpus": 3, "object_store_memory": 100 * 2**20}
 
 pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::ResourceWarning")
+
+
+def encoding_in(library: Library, held: Worker) -> Any:
+    """The second stage, in this process."""
+    opened = library.database, library._encoders
+    return pipeline._Encoding(lambda _: opened, library.settings, held.id, reindex=False, overwrite=True)
 
 
 @pytest.fixture
@@ -191,7 +197,7 @@ def test_file_that_a_node_does_not_see_is_told_with_the_node(library: Library, m
     unseen = pipeline._Read(read.work[:1])
     Path(here.path).unlink()
     with worker(library.database) as held:
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
+        encoding = encoding_in(library, held)
         [done] = encoding({"read": [unseen, read]})["done"]
     assert [failed.path for failed in done.tally.failed] == [here.path, here.path, elsewhere.path]
     assert content(library) == {}
@@ -206,7 +212,7 @@ def test_picture_that_waits_and_is_not_seen_is_told_and_stays_pending(
     with worker(library.database) as held:
         [waiting] = unclaimed(library.database, held, SPACES["clip_h"])
         [read] = pipeline._read({"found": [pipeline._Found(waiting)]}, None)["read"]
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
+        encoding = encoding_in(library, held)
         [done] = encoding({"read": [read]})["done"]
     assert [failed.path for failed in done.tally.failed] == [str(paths[0])]
     assert done.embedded == {"clip_h": 1}
@@ -224,7 +230,7 @@ def test_picture_that_is_replaced_between_two_nodes_keeps_no_vector_of_the_old_o
         [read] = pipeline._read({"found": [pipeline._Found(waiting)]}, None)["read"]
         make_picture("0.png")
         assert library.index([pictures], embed=False).changed == 1
-        encoding = pipeline._Encoding(lambda _: (library.database, library._encoders), library.settings, held.id, False, True)
+        encoding = encoding_in(library, held)
         [done] = encoding({"read": [read]})["done"]
     assert done.embedded == {"clip_h": 1}
     assert library.status().pending["clip_h"] == 1
