@@ -92,7 +92,7 @@ def test_those_who_index_and_reread_are_not_refused_while_others_prune(
     with ThreadPoolExecutor(1) as threads:
         for n in range(12):
             for name in range(6):
-                make_picture(f"{name}.png", f"prompt {(n + name) % 8}", "blurry", seed=(n + name) % 8)
+                make_picture(f"{name}.png", f"prompt {(n + name) % 8}", "blurry", seed=6 * n + name)
             pruned = [threads.submit(library.prune, []) for _ in range(5)]
             library.index([pictures], embed=False, reindex=everything)
             if everything:

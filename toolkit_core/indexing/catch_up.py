@@ -53,5 +53,5 @@ def catch_up(
     for paths in batches(changed, FILES_A_RUN):
         yield index(paths)
     with database.transaction() as connection:
-        still_gone = missing.count_below(connection, [folder])
+        still_gone = missing.count_below(connection, [folder, *walk.links])
     yield IndexReport(missing=still_gone)
