@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -73,11 +74,11 @@ def watch(
     line.
     """
     with (
-        _ended_by_signals(),
+        _ended_by_signals() as stop,
         opened(home, database_url, library, weights, device, dtype, comfyui) as images,
         _Display(as_json) as display,
     ):
-        images.watch(folders, display.report, display.progress, poll=poll, embed=embed)
+        images.watch(folders, display.report, display.progress, poll=poll, embed=embed, stop=stop)
 
 
 def prune(
@@ -167,16 +168,24 @@ class _Display:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Ctrl+C, and what a service is ended with, are the ways to end a watch, and no errors."""
+def _ended_by_signals() -> Iterator[threading.Event]:
+    """Ctrl+C, and what a service is ended with, are the ways to end a watch, and no errors.
 
-    def interrupt(*_: Any) -> None:
+    They set the event, too, for an exception that comes while Python collects garbage is lost.
+    """
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        stop.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
     try:
-        yield
+        yield stop
     except KeyboardInterrupt:
-        err.print("Stopped.")
+        pass
     finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    err.print("Stopped.")
