@@ -23,19 +23,9 @@ from .watched import following, state, until, watching
 
 MakePicture = Callable[..., Path]
 
+pytestmark = pytest.mark.usefixtures("often_looked_at")
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows does so in another way")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux watches each folder by itself")
-
-
-@pytest.fixture(autouse=True)
-def _often_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit_core.indexing.listen.TICK_SECONDS", 0.1)
-
-
-@pytest.fixture
-def folder(pictures: Path) -> Path:
-    pictures.mkdir(parents=True, exist_ok=True)
-    return pictures
 
 
 # Runs a command in a user namespace, which has a limit of watches of its own, once its users are those outside.

@@ -23,6 +23,8 @@ from toolkit_core.library import Library
 from toolkit_core.records import Progress, Pruned
 from toolkit_core.spaces import EMBEDDINGS, SPACES
 
+from .presence import found, missing
+
 MakePicture = Callable[..., Path]
 
 
@@ -33,23 +35,6 @@ def rows(library: Library, statement: str, *parameters: Any) -> list[tuple[Any, 
 
 def ids(library: Library) -> dict[str, int]:
     return {Path(path).name: id for id, path in rows(library, "SELECT id, path FROM image_file")}
-
-
-def missing(library: Library) -> list[str]:
-    return [Path(image.path).name for image in library.missing()]
-
-
-def found(library: Library) -> set[str]:
-    return {Path(hit.path).name for hit in library.search(filter="id:>0", top_k=100)}
-
-
-@pytest.fixture
-def two(library: Library, make_picture: MakePicture) -> Path:
-    """A folder of a.png and b.png, which is indexed."""
-    make_picture("a.png", "a fox", "blurry", seed=1)
-    folder = make_picture("b.png", "a badger", "blurry", seed=2).parent
-    library.index([folder])
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -14,26 +14,11 @@ from toolkit_core.errors import ImageError, PathNotFound
 from toolkit_core.library import Library
 from toolkit_core.records import IndexReport
 
+from .presence import found, missing
+
 MakePicture = Callable[..., Path]
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows makes links for administrators alone")
-
-
-def missing(library: Library) -> list[str]:
-    return [Path(image.path).name for image in library.missing()]
-
-
-def found(library: Library) -> set[str]:
-    return {Path(hit.path).name for hit in library.search(filter="id:>0", top_k=100)}
-
-
-@pytest.fixture
-def two(library: Library, make_picture: MakePicture) -> Path:
-    """A folder of a.png and b.png, which is indexed."""
-    make_picture("a.png", "a fox", "blurry", seed=1)
-    folder = make_picture("b.png", "a badger", "blurry", seed=2).parent
-    library.index([folder])
-    return folder
 
 
 def broken_link(path: Path) -> None:

@@ -27,18 +27,8 @@ from .watched import Watched, following, state, watching
 
 MakePicture = Callable[..., Path]
 
+pytestmark = pytest.mark.usefixtures("often_looked_at")
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows does so in another way")
-
-
-@pytest.fixture(autouse=True)
-def _often_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit_core.indexing.listen.TICK_SECONDS", 0.1)
-
-
-@pytest.fixture
-def folder(pictures: Path) -> Path:
-    pictures.mkdir(parents=True, exist_ok=True)
-    return pictures
 
 
 def test_files_are_followed_from_their_coming_to_their_going(
