@@ -204,3 +204,9 @@ def test_batches_become_smaller_where_memory_runs_out(tiny_weights: Path) -> Non
     assert second < first, "what did not fit is tried again"
     assert far < 1e-5
     assert "Failed to allocate" not in done.stderr, "ONNX Runtime writes to the terminal what is dealt with"
+
+
+def test_without_onnx_runtime_it_says_what_to_install(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EncoderError, match="pip install onnxruntime"):
+        BgeEncoder(tiny_weights / "bge", "cpu").load()

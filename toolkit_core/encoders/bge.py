@@ -107,8 +107,6 @@ class BgeEncoder(TextEncoder):
         return cls / np.maximum(np.linalg.norm(cls, axis=1, keepdims=True), 1e-12)
 
     def _load(self) -> None:
-        import onnxruntime
-
         file = model_file(self.path)
         if file is None:
             raise EncoderError(f"{self.path} holds neither model.onnx nor onnx/model.onnx: point at BGE's folder.")
@@ -126,6 +124,8 @@ class BgeEncoder(TextEncoder):
         width = chosen.shape[-1]
         if isinstance(width, int) and width != SPACES[self.space].width:
             raise EncoderError(_wrong_graph(file, f"its vectors are {width} wide"))
+        import onnxruntime  # there, since the session is open
+
         # What fails is raised; that memory ran out, though it goes on in smaller batches, is no line for the terminal.
         self._quiet = onnxruntime.RunOptions()
         self._quiet.log_severity_level = 4

@@ -67,13 +67,9 @@ class _ClipTower(Encoder):
         self._torch_device = next(self._model.parameters()).device
 
     def _unload(self) -> None:
-        import torch
-
         self._model = None
-        on_cuda = self._torch_device is not None and self._torch_device.type == "cuda"
+        self._free_memory()
         self._torch_device = None
-        if on_cuda:
-            torch.cuda.empty_cache()
 
     def _usual_batch(self, sizes: dict[str, int]) -> int:
         kind = "cpu" if self._torch_device is None else self._torch_device.type
