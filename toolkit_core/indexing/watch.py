@@ -30,7 +30,7 @@ from .catch_up import catch_up
 from .compare import compared
 from .gone import note_gone
 from .listen import Heard, Listener
-from .scan import SUFFIXES, FoundFile, presence, real_path, scan
+from .scan import FoundFile, is_picture, presence, real_path, scan
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +272,7 @@ class Follower:
 
         A folder looks the same by now, and so it waits.
         """
-        return bool(self._unsettled) or self._options.is_idle() or any(map(_is_picture, self._gone))
+        return bool(self._unsettled) or self._options.is_idle() or any(map(is_picture, self._gone))
 
     def _note_replaced(self) -> None:
         """Find out what folders that came do not hold of what lay in others of their names."""
@@ -414,7 +414,7 @@ class _Listings:
     def pictures_of(self, path: str) -> list[str]:
         """The picture that a path is of, or those that are there and it may be a sidecar of."""
         folder, name = os.path.split(path)
-        if _is_picture(name):
+        if is_picture(name):
             return [path]
         suffix = max((suffix for suffix in SIDECAR_SUFFIXES if name.lower().endswith(suffix)), key=len, default=None)
         if suffix is None:
@@ -422,11 +422,7 @@ class _Listings:
         stem = name[: -len(suffix)]
         if folder not in self._names:
             try:
-                self._names[folder] = [entry for entry in os.listdir(folder) if _is_picture(entry)]  # noqa: PTH208
+                self._names[folder] = [entry for entry in os.listdir(folder) if is_picture(entry)]  # noqa: PTH208
             except OSError:
                 self._names[folder] = []
         return [str(Path(folder, entry)) for entry in self._names[folder] if stem in (entry, Path(entry).stem)]
-
-
-def _is_picture(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in SUFFIXES
