@@ -31,6 +31,14 @@ _AT_OR_BELOW: LiteralString = "(f.path = root.itself OR (f.path >= root.below AN
 _HAS_ITS_PATH: LiteralString = (
     "NOT EXISTS (SELECT FROM image_file other WHERE other.path = f.path AND other.missing_since IS NULL)"
 )
+_NO_IMAGE_HAS_TEXT: LiteralString = (
+    "NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
+    " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)"
+)
+_NOTHING_HAS_METADATA: LiteralString = (
+    "NOT EXISTS (SELECT FROM image_file f WHERE f.metadata_id = m.id)"
+    " AND NOT EXISTS (SELECT FROM raw_metadata packed WHERE packed.base_id = m.id)"
+)
 
 # A writer looks its texts up, or adds them, and then its metadata, before it refers to them: none may go in between.
 _TEXTS_STAY: LiteralString = "LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE"
@@ -202,13 +210,9 @@ def delete(connection: Connection, ids: Sequence[int]) -> Pruned:
 
 def unused(connection: Connection) -> tuple[list[int], list[int]]:
     """The ids of texts, and of kept metadata, that no image has: as a rule those of pictures that were replaced."""
-    texts = connection.execute(
-        "SELECT id FROM prompt_text t WHERE NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
-        " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id) ORDER BY id"
-    ).fetchall()
+    texts = connection.execute("SELECT id FROM prompt_text t WHERE " + _NO_IMAGE_HAS_TEXT + " ORDER BY id").fetchall()
     metadata = connection.execute(
-        "SELECT id FROM raw_metadata m WHERE NOT EXISTS (SELECT FROM image_file f WHERE f.metadata_id = m.id)"
-        " AND NOT EXISTS (SELECT FROM raw_metadata packed WHERE packed.base_id = m.id) ORDER BY id"
+        "SELECT id FROM raw_metadata m WHERE " + _NOTHING_HAS_METADATA + " ORDER BY id"
     ).fetchall()
     return _distinct(texts, 0), _distinct(metadata, 0)
 
@@ -228,10 +232,7 @@ def _delete_unused_texts(connection: Connection, ids: Sequence[int]) -> int:
         id
         for (id,) in connection.execute(
             # Locked, so that none gets a vector once its vectors are removed: `vectors.held`.
-            "SELECT id FROM prompt_text t WHERE id = ANY(%s)"
-            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = t.id)"
-            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.negative_prompt_id = t.id)"
-            " ORDER BY id FOR UPDATE",
+            "SELECT id FROM prompt_text t WHERE id = ANY(%s) AND " + _NO_IMAGE_HAS_TEXT + " ORDER BY id FOR UPDATE",
             [ids],
         )
     ]
@@ -247,9 +248,7 @@ def _delete_unused_metadata(connection: Connection, ids: Sequence[int]) -> None:
     """A row that others are packed against stays as long as they do."""
     while ids:
         deleted = connection.execute(
-            "DELETE FROM raw_metadata m WHERE id = ANY(%s)"
-            " AND NOT EXISTS (SELECT FROM image_file f WHERE f.metadata_id = m.id)"
-            " AND NOT EXISTS (SELECT FROM raw_metadata packed WHERE packed.base_id = m.id) RETURNING base_id",
+            "DELETE FROM raw_metadata m WHERE id = ANY(%s) AND " + _NOTHING_HAS_METADATA + " RETURNING base_id",
             [ids],
         ).fetchall()
         ids = _distinct(deleted, 0)
