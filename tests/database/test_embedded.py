@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -30,11 +31,10 @@ database.close()
 """
 
 
-def holder(home: Path) -> subprocess.Popen[str]:
-    """Another process that has the library open until it is given a line."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", OPEN_AND_HOLD, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def holder(home: Path, wrapped: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Another process that has the library open until it is given a line. wrapped: the command that starts it."""
+    command = [*wrapped, sys.executable, "-c", OPEN_AND_HOLD, str(home)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     return process
@@ -170,6 +170,71 @@ def test_stale_pid_file_of_another_process_is_no_server(tmp_path: Path) -> None:
     pid_file = tmp_path / "postgres" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{tmp_path}\n1\n5432\n{tmp_path}\n\n\nready\n")
     Database.embedded(tmp_path, "library").close()
+
+
+def test_stale_pid_file_of_another_ones_server_is_no_server(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    database = Database.embedded(home, "library")
+    pid_file = home / "postgres" / "postmaster.pid"
+    [_, *lines] = pid_file.read_text().splitlines(keepends=True)
+    database.close()
+    other = Database.embedded(tmp_path / "other", "library")
+    pid_file.write_text("".join([f"{postmaster(tmp_path / 'other').pid}\n", *lines]))
+    Database.embedded(home, "library").close()
+    other.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="containers are made of Linux's namespaces")
+def test_server_of_a_container_is_joined(tmp_path: Path) -> None:
+    """Its processes are not to be seen from outside, and two servers on one folder destroy each other's data."""
+    apart = ["unshare", "--pid", "--ipc", "--fork", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("namespaces take Linux's unshare and the root user")
+    container = holder(tmp_path, apart)
+    pid_file = (tmp_path / "postgres" / "postmaster.pid").read_text()
+    database = Database.embedded(tmp_path, "library")
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO prompt_text (sha256, text) VALUES ('\\x01', 'from outside')")
+    assert (tmp_path / "postgres" / "postmaster.pid").read_text() == pid_file
+    database.close()
+    let_go(container)
+    again = Database.embedded(tmp_path, "library")
+    with again.transaction() as connection:
+        assert connection.execute("SELECT text FROM prompt_text").fetchall() == [("from outside",)]
+    again.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["with space", "ünï✨", "a,b", "$HOME `exit 1`", "a'b\"c", "back\\slash"])
+def test_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    database = Database.embedded(tmp_path / name, "library")
+    database.close()
+    assert (tmp_path / name / "postgres" / "PG_VERSION").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize(
+    ("name", "flaw"), [(b"caf\xe9", r"caf\\xe9', whose name is no UTF-8"), (b"a\nb", "a line break")]
+)
+def test_home_with_a_name_that_postgresql_cannot_have_is_refused(tmp_path: Path, name: bytes, flaw: str) -> None:
+    with pytest.raises(DatabaseError, match=f"{flaw}.*DIFFUSION_TOOLKIT_HOME"):
+        Database.embedded(tmp_path / os.fsdecode(name), "library")
+
+
+def test_database_on_a_drive_that_is_away_is_as_it_was_when_that_is_back(tmp_path: Path) -> None:
+    Database.embedded(tmp_path, "library").close()
+    away = (tmp_path / "postgres").rename(tmp_path / "away")
+    with pytest.raises(DatabaseError, match="See that its drive is connected"):
+        Database.embedded(tmp_path, "library")
+    away.rename(tmp_path / "postgres")
+    Database.embedded(tmp_path, "library").close()
+
+
+def test_cluster_that_was_made_and_whose_maker_was_killed_is_opened(tmp_path: Path) -> None:
+    Database.embedded(tmp_path, "library").close()
+    (tmp_path / "pgpass").rename(tmp_path / "pgpass.new")
+    Database.embedded(tmp_path, "library").close()
+    assert sorted(path.name for path in tmp_path.iterdir() if "pgpass" in path.name) == ["pgpass"]
 
 
 def test_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:

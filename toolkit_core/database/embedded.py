@@ -35,8 +35,12 @@ logger = logging.getLogger(__name__)
 USER = "postgres"
 DATABASE = "diffusion_toolkit"
 SETTINGS_FILE = "diffusion_toolkit.conf"
+LOG = "server.log"
+NO_ANSWER = "no answer"
 # The longest path that fits a Unix socket's address on every system (104 bytes on macOS, 108 on Linux).
 LONGEST_SOCKET_PATH = 103
+# They mean something in PostgreSQL's settings, or in a connection string, where a comma is between two hosts.
+NOT_IN_SOCKET_PATHS = frozenset(",\"'\\")
 WINDOWS = sys.platform == "win32"
 
 
@@ -50,6 +54,7 @@ class EmbeddedServer:
         self.home = home.expanduser().resolve()
         self.data = self.home / "postgres"
         self.passfile = self.home / "pgpass"
+        self._next_passfile = self.home / "pgpass.new"
         self._on_wait = on_wait or logger.warning
         self._system_user: str | None = None
         # Marks the connections of this user of the server, whose closing the server notices a moment later.
@@ -65,10 +70,14 @@ class EmbeddedServer:
         Returns a connection string; its password is in the file that it names. Raises DatabaseError with the end of
         the server's log when it does not come up.
         """
+        self._require_usable_name()
         self._prepare_binaries()
         if not (self.data / "PG_VERSION").exists():
             self._create_cluster()
-        if self._postmaster() is None:
+        if self._next_passfile.exists():
+            # The cluster is whole, and whoever made it was killed before it could say so.
+            self._next_passfile.replace(self.passfile)
+        if not self._runs():
             self._launch()
         conninfo = self._wait_until_ready()
         _create_database(conninfo)
@@ -91,6 +100,18 @@ class EmbeddedServer:
                 return
             if others == (0,):
                 self._run("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "-t", "600", "stop")
+
+    def _require_usable_name(self) -> None:
+        try:
+            str(self.home).encode()
+            flaw = "with a line break in it" if {"\n", "\r"} & set(str(self.home)) else None
+        except UnicodeEncodeError:
+            flaw = "whose name is no UTF-8"
+        if flaw is not None:
+            raise DatabaseError(
+                f"PostgreSQL cannot work in {os.fsencode(self.home)!r}, {flaw}. Name another folder in "
+                "DIFFUSION_TOOLKIT_HOME."
+            )
 
     def _prepare_binaries(self) -> None:
         try:
@@ -127,6 +148,11 @@ class EmbeddedServer:
         utils.ensure_prefix_permissions(self.home)
 
     def _create_cluster(self) -> None:
+        if self.passfile.exists():
+            raise DatabaseError(
+                f"{self.home} has the password of a database, and {self.data} is not there. See that its drive is "
+                f"connected. If it is gone for good, delete {self.passfile} to begin anew."
+            )
         if self._system_user is None:
             _require_user_name()
         # Made beside its place and moved there whole, so that a killed start leaves nothing half made.
@@ -134,8 +160,8 @@ class EmbeddedServer:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         password = secrets.token_urlsafe(24)
-        self.passfile.unlink(missing_ok=True)
-        with os.fdopen(os.open(self.passfile, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        self._next_passfile.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._next_passfile, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
             file.write(f"*:*:*:{USER}:{password}\n")
         with tempfile.NamedTemporaryFile("w", delete=False, encoding="ascii") as password_file:
             password_file.write(password)
@@ -156,16 +182,21 @@ class EmbeddedServer:
         unfinished.rename(self.data)
 
     def _launch(self) -> None:
-        settings = self.data / SETTINGS_FILE
-        settings.write_text(_settings_for(self.data), encoding="utf-8")
-        listen = f'-h "127.0.0.1" -p {_free_port()}' if WINDOWS else f'-h "" -k "{self._socket_folder()}"'
+        if WINDOWS:
+            where = ("listen_addresses = '127.0.0.1'", f"port = {_free_port()}")
+        else:
+            where = ("listen_addresses = ''", f"unix_socket_directories = '\"{self._socket_folder()}\"'")
+        settings = "\n".join((*_settings_for(self.data), *where, ""))
+        (self.data / SETTINGS_FILE).write_text(settings, encoding="utf-8")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
-        log = self.data / "server.log"
-        # Its own wait ends early and says little; `_wait_until_ready` goes on from here.
-        self._run("pg_ctl", "-D", str(self.data), "-l", str(log), "-o", listen, "-w", "-t", "10", "start", check=False)
+        # pg_ctl has a shell start the server, which would take a path for more than a name: it is told of none. Its own
+        # wait ends early and says little; `_wait_until_ready` goes on from here.
+        self._run("pg_ctl", "-l", LOG, "-w", "-t", "10", "start", check=False, folder=self.data)
 
     def _socket_folder(self) -> Path:
-        if len(os.fsencode(self.data / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH:
+        named = str(self.data)
+        is_short = len(os.fsencode(self.data / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH
+        if is_short and named.isprintable() and NOT_IN_SOCKET_PATHS.isdisjoint(named):
             return self.data
         digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
         folder = Path(tempfile.gettempdir()) / f"diffusion-toolkit-{digest}"
@@ -174,14 +205,23 @@ class EmbeddedServer:
             shutil.chown(folder, self._system_user)
         return folder
 
+    def _runs(self) -> bool:
+        """Whether a server works in the data folder, maybe in a container, whose processes are not to be seen here."""
+        if self._postmaster() is not None:
+            return True
+        # A socket in the file system is the server's alone. A port, in Windows, may be another one's by now.
+        conninfo = None if WINDOWS else self._conninfo()
+        return conninfo is not None and _refusal(conninfo) != NO_ANSWER
+
     def _postmaster(self) -> psutil.Process | None:
-        """The process that serves this data folder, if one runs."""
+        """The process that serves this data folder, if one runs and can be seen."""
         try:
             process = psutil.Process(int(self._pid_file_lines()[0]))
-            # A crash leaves the file behind, and its process id may be somebody else's by now.
-            return process if process.name().startswith("postgres") else None
-        except (ValueError, IndexError, psutil.Error):
+            # A crash leaves the file behind, and its process id may be somebody else's by now: another server's, even.
+            is_ours = process.name().startswith("postgres") and Path(process.cwd()).samefile(self.data)
+        except (ValueError, IndexError, OSError, psutil.Error):
             return None
+        return process if is_ours else None
 
     def _conninfo(self) -> str | None:
         """Where the running server listens; None while it has not written that down."""
@@ -195,7 +235,8 @@ class EmbeddedServer:
 
     def _pid_file_lines(self) -> list[str]:
         try:
-            return (self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            # In Windows, where it listens to no folder, what stands for a folder may be in another encoding.
+            return (self.data / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
 
@@ -208,17 +249,18 @@ class EmbeddedServer:
             if conninfo is not None and refusal is None:
                 return conninfo
             waited = time.monotonic() - started
-            if self._postmaster() is None or (refusal == "no answer" and waited > 60):
+            if self._postmaster() is None or (refusal == NO_ANSWER and waited > 60):
                 raise DatabaseError(
-                    f"PostgreSQL did not start on {self.data}. The end of its log ({self.data / 'server.log'}):\n"
-                    + _tail(self.data / "server.log")
+                    f"PostgreSQL did not start on {self.data}. The end of its log ({self.data / LOG}):\n"
+                    + _tail(self.data / LOG)
                 )
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 self._on_wait(f"PostgreSQL is starting ({refusal}); {waited:.0f} s so far")
             time.sleep(0.02 if waited < 1 else 0.2)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+    def _run(self, program: str, *arguments: str, check: bool = True, folder: Path | None = None) -> None:
+        """Run one of PostgreSQL's programs, in the home folder, or in a data folder that it is to work with."""
         options: dict[str, Any] = {"user": self._system_user} if self._system_user is not None else {}
         if WINDOWS:
             # A process group of its own, so that Ctrl+C in the console does not stop the server; no console window.
@@ -231,7 +273,8 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=self.home,
+                cwd=folder or self.home,
+                env=None if folder is None else {**os.environ, "PGDATA": "."},
                 check=False,
                 **options,
             ).returncode
@@ -258,7 +301,7 @@ def _require_user_name() -> None:
 
 
 def _refusal(conninfo: str) -> str | None:
-    """None where the server takes connections; else what it says, or "no answer"."""
+    """None where the server takes connections; else what it says, or `NO_ANSWER`."""
     try:
         psycopg.connect(conninfo, connect_timeout=5).close()
     except psycopg.OperationalError as error:
@@ -270,7 +313,7 @@ def _refusal(conninfo: str) -> str | None:
             raise DatabaseError(
                 f"The embedded PostgreSQL refuses its password. Put back the file `pgpass` beside {conninfo}."
             ) from error
-        return "no answer"
+        return NO_ANSWER
     return None
 
 
@@ -280,7 +323,7 @@ def _create_database(conninfo: str) -> None:
             connection.execute(f"CREATE DATABASE {DATABASE}")
 
 
-def _settings_for(data: Path) -> str:
+def _settings_for(data: Path) -> tuple[str, ...]:
     """Server settings by the machine's memory and cores. The rest of the machine belongs to ComfyUI.
 
     What is stored gets room for its pages by its size, up to a quarter of the memory.
@@ -290,25 +333,22 @@ def _settings_for(data: Path) -> str:
     stored = sum(file.stat().st_size for file in (data / "base").rglob("*") if file.is_file()) // 2**20
     shared_buffers = max(min(stored * 5 // 4, megabytes // 4), megabytes // 16, 128)
     maintenance = min(max(megabytes // 16, 64), 2048)
-    return "\n".join(
-        (
-            "# Written at every start. Settings of your own go into postgresql.auto.conf (ALTER SYSTEM).",
-            f"shared_buffers = {shared_buffers}MB",
-            f"effective_cache_size = {megabytes // 2}MB",
-            f"maintenance_work_mem = {maintenance}MB",
-            "work_mem = 32MB",
-            f"max_worker_processes = {cores + 8}",
-            f"max_parallel_workers = {cores}",
-            f"max_parallel_workers_per_gather = {max(cores // 2, 1)}",
-            f"max_parallel_maintenance_workers = {max(cores - 1, 1)}",
-            "max_connections = 100",
-            "max_wal_size = 4GB",
-            "random_page_cost = 1.1",
-            "jit = off",
-            # What a killed process had begun, such as an index of half an hour, ends with it.
-            *(() if WINDOWS else ("client_connection_check_interval = 5s",)),
-            "",
-        )
+    return (
+        "# Written at every start. Settings of your own go into postgresql.auto.conf (ALTER SYSTEM).",
+        f"shared_buffers = {shared_buffers}MB",
+        f"effective_cache_size = {megabytes // 2}MB",
+        f"maintenance_work_mem = {maintenance}MB",
+        "work_mem = 32MB",
+        f"max_worker_processes = {cores + 8}",
+        f"max_parallel_workers = {cores}",
+        f"max_parallel_workers_per_gather = {max(cores // 2, 1)}",
+        f"max_parallel_maintenance_workers = {max(cores - 1, 1)}",
+        "max_connections = 100",
+        "max_wal_size = 4GB",
+        "random_page_cost = 1.1",
+        "jit = off",
+        # What a killed process had begun, such as an index of half an hour, ends with it.
+        *(() if WINDOWS else ("client_connection_check_interval = 5s",)),
     )
 
 
