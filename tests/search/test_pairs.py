@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from toolkit_core.database import Database, images, pairs, reembedding, vectors
+from toolkit_core.database import Connection, Database, images, pairs, reembedding, vectors
 from toolkit_core.database.filters import condition
 from toolkit_core.database.segments import seal
 from toolkit_core.database.similarity import Bounds, QueryVector
@@ -94,6 +94,37 @@ def test_image_that_got_another_known_prompt_is_found_by_it(paired: Filled) -> N
             prompt_id,
         )
     assert found(paired, query, 0.5, 0.5)[0] == id
+
+
+@pytest.mark.parametrize("rebuild", [True, False])
+def test_image_whose_prompt_is_embedded_while_others_are_sealed_is_found(
+    paired: Filled, monkeypatch: pytest.MonkeyPatch, rebuild: bool
+) -> None:
+    numbers = [10, 900]
+
+    def embed(number: int) -> None:
+        with paired.database.transaction() as connection:
+            vectors.write(connection, SPACES["bge"], [prompts[number]], paired.vectors["bge"][[number]])
+
+    with paired.database.transaction() as connection:
+        prompts = {number: images.prompt_ids(connection, int(paired.ids[number]))[0] or 0 for number in numbers}
+        vectors.remove(connection, SPACES["bge"], list(prompts.values()))
+    embed(numbers[0])
+    mark_open = pairs.mark_open
+    late = iter(numbers[1:])
+
+    def mark_before_the_other(connection: Connection) -> None:
+        mark_open(connection)
+        for number in late:
+            embed(number)
+
+    monkeypatch.setattr(pairs, "mark_open", mark_before_the_other)
+    for _ in range(2):
+        seal(paired.database, rows_worth_an_index=500, most_open_rows=0, pair_index=True, rebuild=rebuild)
+        assert is_usable(paired.database)
+        for number in numbers:
+            query = {name: paired.vectors[name][number] for name in PAIRED}
+            assert found(paired, query, 0.5, 0.5)[0] == paired.ids[number]
 
 
 def test_too_many_unpaired_images_are_left_to_the_other_indexes(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from .index_effort import set_ef_search
 from .missing import IS_FOUND
 from .vectors import names
 
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
+
 WIDTH = sum(SPACES[name].width for name in PAIRED)
 # Above so many unpaired images a search does without the index, since it would score them all.
 MOST_UNPAIRED = 2_000
@@ -32,6 +35,15 @@ REBUILD_IS_FASTER = 3
 ROWS_A_STEP = 50
 # In the order in which writers take them.
 TABLES = (sql.Identifier("image_pair"), sql.Identifier("image_unpaired"))
+
+
+SEALABLE: Mapping[str, LiteralString] = {
+    "bge": "NOT EXISTS (SELECT FROM image_pair) OR NOT EXISTS (SELECT FROM image_file f WHERE f.prompt_id = o.prompt_id"
+    " AND NOT EXISTS (SELECT FROM image_unpaired u WHERE u.image_id = f.id))",
+    "clip_h": "NOT EXISTS (SELECT FROM image_pair)"
+    " OR EXISTS (SELECT FROM image_unpaired u WHERE u.image_id = o.image_id)",
+}
+"""Of an open row `o` of a paired space: `mark_open` has seen it, so that its images are known to be in no pair."""
 
 
 def usable(connection: Connection) -> bool:
@@ -71,7 +83,10 @@ def candidates(
 
 
 def mark_open(connection: Connection) -> None:
-    """Note the images whose vectors are about to be sealed, if there is anything to keep up to date."""
+    """Note the images whose vectors are about to be sealed, if there is anything to keep up to date.
+
+    What is written from then on is not to be sealed before it is called again: see `SEALABLE`.
+    """
     connection.execute(
         "INSERT INTO image_unpaired SELECT f.id FROM image_file f WHERE EXISTS (SELECT FROM image_pair)"
         " AND (f.id IN (SELECT image_id FROM image_clip_h_open)"

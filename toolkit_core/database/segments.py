@@ -182,12 +182,13 @@ def _insert(database: Database, space: Space, rows: int, progress: ProgressCallb
     """Move the open rows into the sealed part's index, on half of the cores."""
     # Rows that a writer holds, and those that come meanwhile, are left for the next time.
     step = sql.SQL(
-        "WITH chosen AS (SELECT {owner} FROM {open} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
+        "WITH chosen AS"
+        " (SELECT {owner} FROM {open} o WHERE {sealable} ORDER BY {owner} LIMIT %s FOR UPDATE SKIP LOCKED),"
         " moved AS (DELETE FROM {open} o USING chosen c WHERE o.{owner} = c.{owner} RETURNING o.{owner}, o.embedding),"
         " unsketched AS (DELETE FROM {sketch} s USING chosen c WHERE s.{owner} = c.{owner})"
         " INSERT INTO {sealed} SELECT {owner}, embedding, true FROM moved"
         " ON CONFLICT ({owner}) DO UPDATE SET embedding = excluded.embedding"
-    ).format(**names(space))
+    ).format(**names(space), sealable=sql.SQL(pairs.SEALABLE.get(space.name, "true")))
     lock = threading.Lock()
     moved = 0
     stop = threading.Event()
@@ -220,6 +221,9 @@ def _build_anew(database: Database, space: Space, kind: IndexKind, rows: int, pr
 
     def build(connection: Connection) -> None:
         build_next(connection, space, kind, rows, own_server=database.server is not None)
+        # What was written while the rows were copied. In a transaction of its own, for writers note images, too.
+        with database.transaction() as beside:
+            pairs.mark_open(beside)
         _exchange(connection, space)
 
     watched(database, build, f"seal {space.name}", rows, progress)
