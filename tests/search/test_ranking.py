@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from toolkit_core.database import Database, images, vectors
 from toolkit_core.database.filters import condition
 from toolkit_core.database.segments import seal
-from toolkit_core.database.similarity import Bounds, QueryVector
+from toolkit_core.database.similarity import Bounds, Candidates, QueryVector, candidates
 from toolkit_core.library import Library
+from toolkit_core.search import ranking
 from toolkit_core.search.filter_language import parse_filter
 from toolkit_core.search.ranking import Ranking, rank
 from toolkit_core.spaces import EMBEDDINGS, SPACES
@@ -114,6 +116,24 @@ def test_filtered_top_k_is_the_exact_one_and_never_short(
         scores = np.where(allowed, sealed.scores(query, weights), -np.inf)
         recalls.append(recall(sealed, ranked(sealed, query, weights, filter=filter), scores, 20))
     assert np.mean(recalls) >= 0.98
+
+
+def test_index_that_gives_up_before_it_comes_by_enough_that_a_filter_lets_through_is_not_relied_on(
+    sealed: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does behind 100,000 rows: what it has named by then is near to the query, or not."""
+
+    def ends_early(*arguments: Any) -> Candidates:
+        named = candidates(*arguments)
+        return Candidates(named.ids[100:130], named.similarities[100:130], None)
+
+    monkeypatch.setattr(ranking, "candidates", ends_early)
+    query, weights = query_of(sealed, 42), {"bge": 0.9, "clip_h": 0.1}
+    allowed = FILTERS["steps:>=20"](np.arange(ROWS))
+    scores = np.where(allowed, sealed.scores(query, weights), -np.inf)
+    found = ranked(sealed, query, weights, filter="steps:>=20")
+    assert recall(sealed, found, scores, 20) == 1
+    assert found.certainty == "exact"
 
 
 def test_as_many_images_as_are_asked_for_are_found(sealed: Filled) -> None:

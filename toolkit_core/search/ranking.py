@@ -167,6 +167,8 @@ class _Look:
                 name: candidates(self.connection, part, self.states[name], depth, bounds.condition, self.share)
                 for name, part in self.leading.items()
             }
+            if any(self._has_ended_early(name, named) for name, named in found.items()):
+                break
             hits = best(self.connection, self.parts, scored(self.connection, self.parts, found), bounds)
             # What was not named is no nearer to any vector than the last that it named, and at best opposite to what
             # is asked to be unlike.
@@ -176,10 +178,16 @@ class _Look:
                 return Ranking(hits, "index")
             whole = whole and not _may_tie(hits[-1], found)
             ended = all(named.unseen is None for named in found.values())
-            if ended or depth >= largest or (whole and _settled(hits, found, depth)):
+            if whole and (ended or depth >= largest or _settled(hits, found, depth)):
+                return Ranking(hits, "budget")
+            if ended or depth >= largest:
                 break
             depth *= 2
-        return Ranking(hits, "budget") if whole else Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
+        return Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
+
+    def _has_ended_early(self, name: str, named: Candidates) -> bool:
+        """Whether an index may have given up before it came by enough images that fulfil the condition."""
+        return named.unseen is None and self.bounds.condition is not None and self.states[name].index is not None
 
 
 def _wanted(found: Found, part: QueryVector, bounds: Bounds) -> list[SearchHit]:
