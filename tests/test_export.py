@@ -407,6 +407,36 @@ def test_stopped_export_leaves_what_was_there(filled: Library, tmp_path: Path, f
     assert not [path for path in left_in(tmp_path) if path.endswith(".part")]
 
 
+@pytest.mark.parametrize(("name", "lists"), [("set.safetensors", "set.safetensors"), ("set", "set/manifest.json")])
+def test_export_that_ends_while_it_takes_the_place_of_another_leaves_nothing_that_speaks_of_both(
+    filled: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lists: str
+) -> None:
+    """Of several files, that which says what is in the others is there only where it is right."""
+    (tmp_path / "set").mkdir()
+    filled.export(tmp_path / name, ids=[2, 1])
+    assert (tmp_path / lists).exists()
+    replace = Path.replace
+    replaced: list[Path] = []
+
+    class Killed(BaseException):
+        pass
+
+    def replace_one(part: Path, target: Path) -> Path:
+        if part.name not in ("set.safetensors.jsonl.part", "manifest.json"):
+            raise Killed
+        replaced.append(target)
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", replace_one)
+    with pytest.raises(Killed):
+        filled.export(tmp_path / name, ids=[1, 2, 3])
+    assert len(replaced) == 1
+    assert not (tmp_path / lists).exists()
+    monkeypatch.undo()
+    filled.export(tmp_path / name, ids=[1, 2, 3])
+    assert [id for id, _ in read_back(tmp_path / name)] == [1, 2, 3]
+
+
 def test_two_exports_do_not_write_one_target(filled: Library, tmp_path: Path) -> None:
     def meanwhile(progress: Progress) -> None:
         with pytest.raises(ExportError, match="Another export is writing"):

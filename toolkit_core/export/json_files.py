@@ -33,6 +33,7 @@ KEYS = {
 """An embedding's key in a file, by its name."""
 
 MANIFEST = "manifest.json"
+OLD_MANIFEST = MANIFEST + ".old"
 MANIFEST_HEAD = f'{{\n"Format": {json.dumps(FORMAT_NAME)}'
 IMAGE_NAME = re.compile(r"image_\d+\.json")
 PART_FOLDER = "export" + PART
@@ -144,12 +145,16 @@ class JsonFolder:
         if not self._target.exists():
             self._part.rename(self._target)
             return
+        # First, so that it never lists what is not there, or is of another export by now. Kept to know the folder by.
+        with suppress(FileNotFoundError):
+            (self._target / MANIFEST).replace(self._target / OLD_MANIFEST)
         for name in _image_names(self._target):
             if not (self._part / name).exists():
                 (self._target / name).unlink()
         for name in map(_name, self._ids):
             (self._part / name).replace(self._target / name)
         (self._part / MANIFEST).replace(self._target / MANIFEST)
+        (self._target / OLD_MANIFEST).unlink(missing_ok=True)
 
     def _close(self) -> None:
         with suppress(OSError):  # A full disk does not take what is buffered, either.
@@ -206,11 +211,11 @@ def _is_export(folder: Path) -> bool:
     if (folder / PART_FOLDER).is_dir():
         return True
     head = MANIFEST_HEAD.encode()
-    try:
-        with (folder / MANIFEST).open("rb") as file:
-            return file.read(len(head)) == head
-    except OSError:
-        return False
+    for name in (MANIFEST, OLD_MANIFEST):
+        with suppress(OSError), (folder / name).open("rb") as file:
+            if file.read(len(head)) == head:
+                return True
+    return False
 
 
 def _vector(halves: NDArray[np.float16]) -> bytes:

@@ -66,6 +66,8 @@ class SafetensorsFile:
         return 2, self._file.finish() + self._texts.finish()
 
     def publish(self) -> None:
+        # First, so that never those of one export lie beside the texts of another.
+        self._file.withdraw()
         self._texts.publish()
         self._file.publish()
 

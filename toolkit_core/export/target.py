@@ -72,6 +72,10 @@ class PartFile:
     def publish(self) -> None:
         self.part.replace(self.path)
 
+    def withdraw(self) -> None:
+        """Remove what an earlier export left at the path."""
+        self.path.unlink(missing_ok=True)
+
     def _discard(self) -> None:
         with suppress(OSError):  # A full disk does not take what is buffered, either.
             self.file.close()
