@@ -26,10 +26,21 @@ err = Console(stderr=True, emoji=False)
 
 PARTS = ", ".join([*EMBEDDINGS, "clip_h_text (the text, in the pictures themselves)"])
 
+
+def typed_path(text: str) -> Path:
+    """A folder or file as it was typed. "" is left of a variable that is not set; it is not the current folder."""
+    if not text:
+        raise typer.BadParameter("It is empty. Write . for the folder that you are in.")
+    return Path(text)
+
+
 Home = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the embedded database, downloaded weights and settings.toml.", envvar="DIFFUSION_TOOLKIT_HOME"
+        help="Folder of the embedded database, downloaded weights and settings.toml.",
+        envvar="DIFFUSION_TOOLKIT_HOME",
+        parser=typed_path,
+        metavar="PATH",
     ),
 ]
 DatabaseUrl = Annotated[
@@ -82,13 +93,6 @@ Threshold = Annotated[
         show_default=False,
     ),
 ]
-
-
-def typed_path(text: str) -> Path:
-    """A folder or file as it was typed. "" is left of a variable that is not set; it is not the current folder."""
-    if not text:
-        raise typer.BadParameter("It is empty. Write . for the folder that you are in.")
-    return Path(text)
 
 
 @contextmanager
