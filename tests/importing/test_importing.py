@@ -67,6 +67,23 @@ def test_second_run_changes_nothing(library: Library, make_toolkit: MakeToolkit,
     assert said_of(library) == said
 
 
+def test_image_that_was_renamed_to_a_file_of_a_later_page_keeps_what_is_said_of_it(
+    library: Library, make_toolkit: MakeToolkit, make_picture: MakePicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old name is another picture's by now, of which their database speaks, too."""
+    monkeypatch.setattr(importer, "IMAGES_A_PAGE", 1)
+    old = make_picture("a.png")
+    library.index([old], embed=False)
+    library.curate(library.find(""), rating=9)
+    old.rename(old.with_name("b.png"))
+    toolkit = make_toolkit()
+    toolkit.add(make_picture("a.png"), ("of the new one",))
+    toolkit.add(old.with_name("b.png"), ("of the old one",))
+    report = bring(library, toolkit.path)
+    assert (report.indexing.moved, report.indexing.new, report.tagged) == (1, 1, 2)
+    assert said_of(library) == {"a.png": (False, None, ("of the new one",)), "b.png": (False, 9, ("of the old one",))}
+
+
 def test_what_was_said_here_stays(library: Library, make_toolkit: MakeToolkit, make_picture: MakePicture) -> None:
     toolkit = make_toolkit()
     toolkit.add(make_picture("a.png"), ("theirs", "both"), Favorite=0, Rating=3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PureWindowsPath
 
@@ -12,6 +12,7 @@ from ..database import Database, curation, revision
 from ..database.curation import Addition
 from ..errors import PathNotFound
 from ..indexing.scan import SUFFIXES, real_path
+from ..indexing.stages import batches
 from ..records import ImportReport, IndexReport, Progress
 from .image import ImportedImage
 from .paths import PathMap, Unfound, is_file
@@ -32,10 +33,10 @@ class Importer:
         database: Database,
         source: Source,
         paths: PathMap,
-        index: Callable[[Sequence[str]], IndexReport],
+        index: Callable[[Sequence[str], bool], IndexReport],
         progress: Callable[[Progress], None],
     ) -> None:
-        """index: brings the library up to date with files; see `Library.index`."""
+        """index: brings the library up to date with files, which may overwrite or not; see `Library.index`."""
         self._database = database
         self._source = source
         self._paths = paths
@@ -47,6 +48,8 @@ class Importer:
         self._found = 0
         self._left_out = 0
         self._indexing = IndexReport()
+        # What is said of files in the place of others, which may turn up on a later page.
+        self._put_off: dict[str, Addition] = {}
 
     def run(self) -> ImportReport:
         """Import all. Raises ImportSourceError, DatabaseError."""
@@ -55,10 +58,12 @@ class Importer:
         done, after = 0, BEFORE_ALL_IDS
         while (page := self._source.page(after, IMAGES_A_PAGE)).images:
             self._progress(Progress("import", done, total))
-            self._import(page.images)
+            self._bring(self._additions(page.images), overwrite=False)
             self._left_out += page.left_out
             done += len(page.images)
             after = page.images[-1].id
+        for paths in batches(list(self._put_off), IMAGES_A_PAGE):
+            self._bring({path: self._put_off[path] for path in paths}, overwrite=True)
         self._progress(Progress("import", done, done))
         return ImportReport(
             source=self._source.describe(),
@@ -75,13 +80,15 @@ class Importer:
             seconds=time.monotonic() - started,
         )
 
-    def _import(self, images: Sequence[ImportedImage]) -> None:
-        additions = self._additions(images)
+    def _bring(self, additions: Mapping[str, Addition], *, overwrite: bool) -> None:
+        """Index files, and add what is said of them, by path."""
         if not additions:
             return
-        self._indexing = _joined(self._indexing, self._indexed(list(additions)))
+        report = self._indexed(list(additions), overwrite)
+        self._indexing = _joined(self._indexing, report)
+        self._put_off.update({path: additions[path] for path in report.put_off})
         with self._database.transaction() as connection:
-            added = curation.add(connection, additions)
+            added = curation.add(connection, {path: additions[path] for path in additions.keys() - report.put_off})
             if added.images:
                 revision.bump(connection)
         self._added.update(asdict(added))
@@ -105,11 +112,11 @@ class Importer:
             additions[path] = additions[path].joined(addition) if path in additions else addition
         return additions
 
-    def _indexed(self, files: Sequence[str]) -> IndexReport:
+    def _indexed(self, files: Sequence[str], overwrite: bool) -> IndexReport:
         """Index files, without those that go while that is done."""
         while True:
             try:
-                return self._index(files)
+                return self._index(files, overwrite)
             except PathNotFound:
                 still = [file for file in files if Path(file).exists()]
                 if len(still) == len(files):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..database import Database, missing, reembedding
+from ..database.moved import PRUNING
 from ..database.segments import seal
 from ..errors import DatabaseError, PathNotFound, SearchError
 from ..named_paths import named_path
@@ -178,7 +179,7 @@ class Filling(OpenedLibrary):
                 self.database,
                 source,
                 paths,
-                lambda files: self.index(files, progress, embed=embed),
+                lambda files, overwrite: self.index(files, progress, embed=embed, overwrite=overwrite),
                 progress or (lambda _: None),
             ).run()
 
@@ -203,8 +204,9 @@ class Filling(OpenedLibrary):
         from ..indexing.gone import note_unseen
 
         failed = [image.path for image in self.failures(folders)]
-        gone = note_unseen(self.database, failed, failed)
-        return self.index([path for path in failed if path not in gone], progress, reindex=True)
+        with self.database.among(PRUNING):
+            gone = note_unseen(self.database, failed, failed)
+            return self.index([path for path in failed if path not in gone], progress, reindex=True)
 
     def missing(
         self, folders: Sequence[Path | str] | None = None, at_least: timedelta = timedelta()
