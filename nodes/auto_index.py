@@ -45,6 +45,8 @@ IMAGES_A_TURN = {"cpu": 1, "gpu": 32}
 CHOSEN_BY_A_PERSON = ("clip_l", "clip_g")
 TICK_SECONDS = 0.25
 RETRY_SECONDS = 60.0
+# How long a space waits whose weights could not be used.
+LEFT_OUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class AutoIndexer:
         self._busy_at = time.monotonic()
         self._was_opened = False
         self._left_out: dict[str, str] = {}
+        self._left_out_until = 0.0
         self._thread = threading.Thread(target=self._keep_to_settings, name="automatic indexing", daemon=True)
 
     def start(self) -> None:
@@ -148,6 +151,9 @@ class AutoIndexer:
         """Fill what is pending with weights from ComfyUI's folders, until something is queued."""
         from ..toolkit_core.database import vectors
 
+        if time.monotonic() > self._left_out_until:
+            # It may have been for want of memory.
+            self._left_out.clear()
         device = _device(library.settings.device)
         made: list[Encoder] = []
         with library.database.transaction() as connection:
@@ -172,8 +178,12 @@ class AutoIndexer:
         finally:
             for encoder in made:
                 encoder.unload()
-        # They would be loaded, and refused, for every new image.
-        self._left_out.update(report.refused)
+        for space, reason in report.refused.items():
+            logger.warning("%s is left out for %d minutes: %s", space, LEFT_OUT_SECONDS / 60, reason)
+        if report.refused:
+            # They would be loaded, and refused, for every new image.
+            self._left_out.update(report.refused)
+            self._left_out_until = time.monotonic() + LEFT_OUT_SECONDS
         return report
 
 
