@@ -88,3 +88,10 @@ def test_files_behind_links_meet_their_rows_once_wherever_the_links_lead(
     (pictures / "third" / "up").symlink_to(pictures)
     pairs = list(compared(library.database, [str(linked)]))
     assert sorted(Path(found.path).name for found, _ in pairs if found) == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_file_that_is_named_beside_the_folder_with_a_link_to_it_is_read_once(
+    library: Library, linked: Path, pictures: Path
+) -> None:
+    report = library.index([linked, pictures / "far" / "b.png"])
+    assert (report.new, report.missing, report.failed) == (4, 0, ())

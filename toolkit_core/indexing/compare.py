@@ -31,6 +31,7 @@ def compared(
     walk = walk or Walk()
     yield from _merged(chain.from_iterable(map(walk.at, sorted(roots))), _rows(database, roots))
     compared_folders = {Path(root) for root in roots}
+    named = set(roots)
 
     def rows_below(folder: str) -> Iterator[KnownFile]:
         path = Path(folder)
@@ -39,7 +40,8 @@ def compared(
             yield from _rows_below(database, folder)
 
     for folder in walk.behind_links:
-        yield from _merged(walk.at(folder), rows_below(folder))
+        unnamed = (found for found in walk.at(folder) if found.path not in named)
+        yield from _merged(unnamed, rows_below(folder))
     for folder in walk.broken_links:
         yield from ((None, row) for row in rows_below(folder))
 
