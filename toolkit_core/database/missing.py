@@ -15,6 +15,7 @@ from ..spaces import SPACES
 from . import vectors
 from .database import Connection
 from .images import KnownFile
+from .moved import locked
 from .stored_text import disk_path, storable, stored_path, stored_ranges
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ _ROOTS: LiteralString = (
     "unnest(%(itself)s::text[], %(below)s::text[], %(behind)s::text[]) AS root(itself, below, behind)"
 )
 _AT_OR_BELOW: LiteralString = "(f.path = root.itself OR (f.path >= root.below AND f.path < root.behind))"
+# Locked in one order, here as by all others, for two processes often mark the same files at once.
+_MARKED: LiteralString = (
+    " AND f.missing_since IS NULL ORDER BY f.path FOR NO KEY UPDATE OF f)"
+    " UPDATE image_file f SET missing_since = now() FROM gone WHERE f.id = gone.id"
+)
 _HAS_ITS_PATH: LiteralString = (
     "NOT EXISTS (SELECT FROM image_file other WHERE other.path = f.path AND other.missing_since IS NULL)"
 )
@@ -47,7 +53,7 @@ _TEXTS_STAY: LiteralString = "LOCK TABLE prompt_text IN SHARE ROW EXCLUSIVE MODE
 def mark(connection: Connection, paths: Sequence[str]) -> int:
     """Mark the rows of files that are gone. Returns how many were not marked before."""
     return connection.execute(
-        "UPDATE image_file SET missing_since = now() WHERE path = ANY(%s) AND missing_since IS NULL",
+        "WITH gone AS (SELECT f.id FROM image_file f WHERE f.path = ANY(%s)" + _MARKED,
         [[stored_path(path) for path in paths]],
     ).rowcount
 
@@ -55,10 +61,7 @@ def mark(connection: Connection, paths: Sequence[str]) -> int:
 def mark_below(connection: Connection, paths: Sequence[str]) -> int:
     """Mark the rows of some paths, and all rows below those that were folders. Returns how many were not marked."""
     return connection.execute(
-        "UPDATE image_file f SET missing_since = now() FROM "
-        + _ROOTS
-        + " WHERE f.missing_since IS NULL AND "
-        + _AT_OR_BELOW,
+        "WITH gone AS (SELECT f.id FROM image_file f, " + _ROOTS + " WHERE " + _AT_OR_BELOW + _MARKED,
         stored_ranges(paths),
     ).rowcount
 
@@ -68,6 +71,7 @@ def mark_found(connection: Connection, ids: Sequence[int]) -> int:
 
     A path has one file: where another image has it by now, or is named as well, the one that was there last has it.
     """
+    locked(connection, ids)
     return connection.execute(
         "UPDATE image_file f SET missing_since = NULL WHERE id IN ("
         "  SELECT DISTINCT ON (path) id FROM image_file WHERE id = ANY(%s) AND missing_since IS NOT NULL"
@@ -130,6 +134,7 @@ def mark_damaged(connection: Connection, errors: Mapping[int, str], contents: Ma
 
     contents: what it was that cannot be decoded. A row that has other content by now is left as it is.
     """
+    locked(connection, list(errors))
     connection.execute(
         "UPDATE image_file f SET error = new.error, width = NULL, height = NULL"
         " FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS new(id, error, content_hash)"
@@ -140,6 +145,7 @@ def mark_damaged(connection: Connection, errors: Mapping[int, str], contents: Ma
 
 def mark_unembeddable(connection: Connection, errors: Mapping[int, str]) -> dict[int, str]:
     """Record why no vectors can be made of the pictures of some images. Returns their paths, by id."""
+    locked(connection, list(errors))
     rows = connection.execute(
         "UPDATE image_file f SET error = new.error FROM unnest(%s::bigint[], %s::text[]) AS new(id, error)"
         " WHERE f.id = new.id RETURNING f.id, f.path",
@@ -165,6 +171,7 @@ def mark_replaced(connection: Connection, contents: Mapping[int, bytes]) -> None
 
     contents: what the rows say that the files hold.
     """
+    locked(connection, list(contents))
     connection.execute(
         "UPDATE image_file f SET modified_at = NULL FROM unnest(%s::bigint[], %s::bytea[]) AS old(id, content_hash)"
         " WHERE f.id = old.id AND f.content_hash = old.content_hash",

@@ -85,13 +85,15 @@ def _with_content(
     return found
 
 
-def locked(connection: Connection, ids: Collection[int], paths: Collection[str]) -> dict[int, tuple[str, bytes | None]]:
+def locked(
+    connection: Connection, ids: Collection[int], paths: Collection[str] = ()
+) -> dict[int, tuple[str, bytes | None]]:
     """Lock some images, and those at some paths, against other writers. Returns the path and content of each, by id.
 
-    All at once, so that of two processes that exchange the same files one waits for the other.
+    All at once and by path, so that of two processes that write the same images one waits for the other.
     """
     rows = connection.execute(
-        "SELECT id, path, content_hash FROM image_file WHERE id = ANY(%s) OR path = ANY(%s)"
+        "SELECT id, path, content_hash FROM image_file WHERE id = ANY(%s::bigint[]) OR path = ANY(%s)"
         " ORDER BY path FOR NO KEY UPDATE",
         [list(ids), [stored_path(path) for path in paths]],
     )
