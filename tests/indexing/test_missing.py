@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from toolkit_core.records import Progress, Pruned
 from toolkit_core.spaces import EMBEDDINGS, SPACES
 
 from .presence import found, missing
+from .watched import until
 
 MakePicture = Callable[..., Path]
 
@@ -395,6 +397,29 @@ def test_file_that_goes_while_its_mark_is_taken_away_is_marked_again(
     assert missing(library) == ["b.png"]
 
 
+@pytest.mark.parametrize("mark", [missing_rows.mark, missing_rows.mark_below])
+def test_files_that_went_are_marked_in_the_order_that_all_writers_lock_them_in(
+    library: Library, make_picture: MakePicture, mark: Callable[[Any, list[str]], int]
+) -> None:
+    """Two processes that hear of the same files would wait for each other otherwise."""
+    last, first = make_picture("b.png"), make_picture("a.png")
+    library.index([last], embed=False)
+    library.index([first], embed=False)
+    lock = "SELECT FROM image_file WHERE path = %s FOR NO KEY UPDATE NOWAIT"
+
+    def marked() -> int:
+        with library.database.transaction() as connection:
+            return mark(connection, [str(last), str(first)])
+
+    with ThreadPoolExecutor(1) as other:
+        with library.database.transaction() as connection:
+            connection.execute(lock, [str(first)])
+            waiting = other.submit(marked)
+            until(lambda: rows(library, "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'") != [])
+            connection.execute(lock, [str(last)])
+        assert waiting.result(60) == 2
+
+
 def test_prune_leaves_what_a_run_may_find_under_another_name(library: Library, two: Path) -> None:
     library.curate(list(ids(library).values()), favorite=True)
     before = ids(library)
@@ -415,6 +440,25 @@ def test_prune_leaves_what_a_run_may_find_under_another_name(library: Library, t
     assert pruned[0].left >= 1
     assert set(before.values()) <= set(ids(library).values())
     assert library.missing() == []
+
+
+def test_prune_leaves_what_a_run_has_yet_to_come_by(library: Library, two: Path) -> None:
+    [gone] = [id for name, id in ids(library).items() if name == "b.png"]
+    elsewhere = two.parent / "elsewhere"
+    elsewhere.mkdir()
+    (two / "b.png").rename(elsewhere / "moved.png")
+    library.index([two], embed=False)
+    for n in range(1000):  # a walk tells how far it is behind every thousand
+        (elsewhere / f"{n}.png").write_bytes(b"no picture")
+    pruned: list[Pruned] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.stage == "scan" and not pruned:
+            pruned.append(library.prune([gone]))
+
+    library.index([elsewhere], meanwhile, embed=False)
+    assert pruned == [Pruned(left=1)]
+    assert ids(library)["moved.png"] == gone
 
 
 def test_prune_waits_for_no_run_and_goes_on_after_it(library: Library, two: Path) -> None:

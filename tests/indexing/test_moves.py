@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import pytest
 from toolkit_core.database import images
 from toolkit_core.indexing.catch_up import catch_up
 from toolkit_core.library import Library
-from toolkit_core.records import IndexReport, Pruned
+from toolkit_core.records import IndexReport, Progress, Pruned
+
+from .watched import following, until
 
 MakePicture = Callable[..., Path]
 # Of 32 files each: a few batches, so that the old content of one turns up in another.
@@ -246,6 +249,64 @@ def test_of_several_that_are_missing_the_last_one_comes_back_under_another_name(
     assert kept.rows() == {kept.folder / "renamed.png": (loved, [f"picture {loved}"])}
 
 
+def test_picture_that_is_seen_while_it_is_written_anew_leaves_what_is_said_of_it_to_no_other_empty_file(
+    album: MakeAlbum,
+) -> None:
+    kept = album(1)
+    data = kept.path(0).read_bytes()
+    kept.path(0).write_bytes(b"")
+    kept.index()
+    kept.path(0).write_bytes(data)
+    (kept.folder / "other.png").write_bytes(b"")
+    kept.index()
+    assert kept.is_right(), kept.wrong()
+
+
+def test_of_copies_the_one_whose_name_was_used_again_is_taken_before_one_that_went_long_ago(album: MakeAlbum) -> None:
+    kept = album(1)
+    [loved] = kept.known.values()
+    copy = Path(shutil.copy(kept.path(0), kept.folder / "a copy.png"))
+    kept.index()
+    copy.unlink()
+    kept.index()
+    kept.path(0).rename(kept.folder / "renamed.png")
+    kept.new(kept.name(0))
+    kept.index()
+    assert kept.rows()[kept.folder / "renamed.png"] == (loved, [f"picture {loved}"])
+    assert kept.is_right(), kept.wrong()
+
+
+def test_what_is_said_of_a_picture_goes_on_with_the_copy_that_is_left_of_it(album: MakeAlbum) -> None:
+    """As where a folder is copied to another drive and then deleted; a rename or an edit leaves copies as they are."""
+    kept = album(3)
+    copies = [Path(shutil.copy(kept.path(n), kept.folder / f"copy {n}.png")) for n in range(3)]
+    kept.index()
+    ids = [kept.rows()[copy][0] for copy in copies]
+    kept.path(0).unlink()
+    kept.path(1).rename(kept.folder / "renamed.png")
+    kept.new(kept.name(2))
+    kept.index()
+    [loved, *_] = (kept.known[copy.read_bytes()] for copy in copies)
+    assert [kept.rows()[copy] for copy in copies] == [(ids[0], [f"picture {loved}"]), (ids[1], []), (ids[2], [])]
+    kept.library.curate([ids[0]], remove_tags=[f"picture {loved}"])
+    kept.index()
+    assert kept.rows()[copies[0]] == (ids[0], []), "once, and not again"
+
+
+def test_watch_follows_a_folder_that_is_copied_elsewhere_and_then_deleted(album: MakeAlbum, tmp_path: Path) -> None:
+    kept = album(SOME)
+    there = tmp_path / "another drive"
+    tags = {there / path.name: said for path, (_, said) in kept.rows().items()}
+    there.mkdir()
+    with watched(kept, kept.folder, there):
+        for n in range(SOME):
+            shutil.copy2(kept.path(n), there)
+        until(lambda: len(kept.rows()) == 2 * SOME)
+        for n in range(SOME):
+            kept.path(n).unlink()
+        until(lambda: {path: said for path, (_, said) in kept.rows().items()} == tags, kept.wrong)
+
+
 def test_processes_at_once_leave_each_picture_what_is_said_of_it(
     album: MakeAlbum, home: Path, schema: str, tiny_weights: Path
 ) -> None:
@@ -433,6 +494,64 @@ def test_pictures_that_moved_while_nobody_followed_are_found_among_older_files(a
     assert moved == SOME
     (kept.folder / "never indexed.png").unlink()
     assert kept.is_right(), kept.wrong()
+
+
+def test_prune_leaves_what_a_watch_waits_to_read_under_another_name(album: MakeAlbum) -> None:
+    kept = album(1)
+    [loved] = kept.known.values()
+    away = kept.path(0).rename(kept.folder.parent / "away.png")
+    kept.index()
+    data = away.read_bytes()
+    pruned: list[Pruned] = []
+    with following(kept.library, kept.folder, embed=None) as follower:
+        follower.until(lambda: bool(follower.reports))
+        with (kept.folder / "new name.png").open("wb") as file:
+            for n in range(20):  # for longer than a file has to be still
+                file.write(data[n * len(data) // 20 : (n + 1) * len(data) // 20])
+                file.flush()
+                time.sleep(0.1)
+                if n == 15:
+                    pruned.append(kept.library.prune([loved]))
+        follower.until(kept.is_right)
+    assert pruned == [Pruned(left=1)]
+
+
+def test_first_picture_with_a_used_name_takes_nothing_while_the_walk_that_finds_the_old_one_waits(
+    album: MakeAlbum,
+) -> None:
+    """In ComfyUI, where pictures were moved while it was closed and it is busy as soon as it is open."""
+    kept = album(SOME)
+    (kept.folder / "best").mkdir()
+    for n in range(SOME):
+        kept.path(n).rename(kept.folder / "best" / kept.name(n))
+    idle = threading.Event()
+    options = {"since": datetime.now(timezone.utc), "is_idle": idle.is_set, "embed": None}
+    with following(kept.library, kept.folder, **options) as follower:
+        kept.new(kept.name(0))
+        follower.until(lambda: any(report.put_off for report in follower.reports))
+        time.sleep(1.0)  # twice as long as it waits for other files
+        idle.set()
+        follower.until(kept.is_right)
+
+
+def test_edited_picture_is_read_while_others_are_embedded(album: MakeAlbum) -> None:
+    kept = album(2)
+    begun, is_over = threading.Event(), threading.Event()
+
+    def embed(_: Any, progress: Callable[[Progress], None]) -> IndexReport:
+        """Goes on until it is interrupted."""
+        begun.set()
+        while not is_over.wait(0.05):
+            progress(Progress("clip_h", 1, None))
+        return IndexReport()
+
+    with following(kept.library, kept.folder, embed=embed) as follower:
+        try:
+            follower.until(begun.is_set)
+            kept.new(kept.name(0))
+            follower.until(lambda: any(report.changed for report in follower.reports))
+        finally:
+            is_over.set()
 
 
 def test_watch_leaves_what_is_said_of_an_edited_picture(album: MakeAlbum) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
 from ..errors import CurationError, ImageNotFound
 from .database import Connection
 from .image_ids import checked_id
+from .moved import locked
 from .stored_text import stored_path
 
 HIGHEST_RATING = 10
@@ -112,11 +114,7 @@ def curate(connection: Connection, ids: Sequence[int], change: Curation) -> int:
     """
     named = {checked_id(id) for id in ids}
     possible = [id for id in named if 0 < id <= LARGEST_ID]
-    # In the order in which the indexer takes its row locks.
-    locked = connection.execute(
-        "SELECT id FROM image_file WHERE id = ANY(%s::bigint[]) ORDER BY path FOR NO KEY UPDATE", [possible]
-    )
-    unknown = sorted(named - {id for (id,) in locked})
+    unknown = sorted(named - locked(connection, possible).keys())
     if unknown:
         first = ", ".join(map(str, unknown[:IDS_NAMED]))
         more = f" and {len(unknown) - IDS_NAMED} more" if len(unknown) > IDS_NAMED else ""
@@ -155,6 +153,17 @@ def add(connection: Connection, additions: Mapping[str, Addition]) -> Added:
     return Added(*row)
 
 
+def hand_on(connection: Connection, since: datetime) -> int:
+    """Say of copies what was said of images that went missing since a moment. Returns of how many.
+
+    So it stays with a folder that is copied to another drive and then removed, file by file. A copy of which anything
+    is said keeps that; of several, the one that came last gets it.
+    """
+    rows = connection.execute(COPIES, [since]).fetchall()
+    locked(connection, [copy for copy, _ in rows])
+    return connection.execute(HAND_ON, [[copy for copy, _ in rows], [image for _, image in rows]]).rowcount
+
+
 def tag_counts(connection: Connection) -> dict[str, int]:
     """How many images have each tag, the most used first."""
     rows = connection.execute(
@@ -181,6 +190,30 @@ UPDATE_CURATED = """
         WHERE id = ANY(%(ids)s::bigint[])
     ) new
     WHERE f.id = new.id AND (f.favorite, f.rating, f.tags) IS DISTINCT FROM (new.favorite, new.rating, new.tags)
+"""
+
+COPIES = """
+    WITH gone AS (
+        SELECT id, content_hash, row_number() OVER (PARTITION BY content_hash ORDER BY id DESC) AS n
+        FROM image_file
+        WHERE missing_since >= %s AND file_size > 0 AND (favorite OR rating IS NOT NULL OR tags <> '{}')
+    ),
+    copies AS (
+        SELECT id, content_hash, row_number() OVER (PARTITION BY content_hash ORDER BY id DESC) AS n
+        FROM image_file
+        WHERE missing_since IS NULL AND content_hash IN (SELECT content_hash FROM gone)
+            AND NOT favorite AND rating IS NULL AND tags = '{}'
+    )
+    SELECT copies.id, gone.id FROM copies JOIN gone USING (content_hash, n)
+"""
+
+HAND_ON = """
+    UPDATE image_file copy
+    SET favorite = image.favorite, rating = image.rating, tags = image.tags
+    FROM unnest(%s::bigint[], %s::bigint[]) AS pair(copy_id, image_id) JOIN image_file image ON image.id = image_id
+    WHERE copy.id = copy_id AND copy.missing_since IS NULL AND copy.content_hash = image.content_hash
+        AND image.missing_since IS NOT NULL
+        AND NOT copy.favorite AND copy.rating IS NULL AND copy.tags = '{}'
 """
 
 ADD_CURATED = """

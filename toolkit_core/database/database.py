@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -127,16 +128,19 @@ class Database:
                     connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", lock)
 
     @contextmanager
-    def among(self, purpose: str) -> Iterator[None]:
+    def among(self, purpose: str) -> Iterator[datetime]:
         """Keep every process from being alone with a purpose until the block's end; waits for one that is already.
 
-        Any number of processes may do so at once. Holds one connection. Raises DatabaseError.
+        Any number of processes may do so at once. Holds one connection. Yields since when, by the server's clock.
+        Raises DatabaseError.
         """
         lock = [f"diffusion_toolkit {self.schema} {purpose}"]
         with self.autocommit() as connection:
             connection.execute("SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))", lock)
+            row = connection.execute("SELECT clock_timestamp()").fetchone()
+            assert row is not None
             try:
-                yield
+                yield row[0]
             finally:
                 if not connection.closed:
                     connection.execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", lock)
@@ -225,6 +229,11 @@ class Database:
             raise DatabaseError(
                 f"The disk of {self.describe()} is full ({said(error)}). Make room and run again; "
                 "what was written is kept."
+            ) from error
+        except psycopg.errors.DeadlockDetected as error:
+            raise DatabaseError(
+                f"Another process writes the same images to {self.describe()}: {said(error)}. What was committed is "
+                "kept; run again."
             ) from error
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise DatabaseError(

@@ -30,8 +30,9 @@ def continued_rows(
 
     A file whose content is what its row has was only touched. Content that its row's own path has no more, because it
     is gone or another file has its name, was moved or renamed, over whatever was there before. A copy beside its
-    original is neither. Where several rows with one content are missing, a path takes its own; then those are taken
-    that went last, and in order, so that a folder that was moved as a whole keeps which was which.
+    original is neither. Where several rows with one content have no file, a path takes its own; then those are taken
+    that are not even marked as missing yet, then those that went last, and in order, so that a folder that was moved as
+    a whole keeps which was which.
     same: the rows at the paths of files that have their content. taken: the ids of rows that another path goes on
     already. behind: kept from one call to the next: up to which path the missing rows of a content were given away.
     What was given away stays in the index for as long as anybody's transaction may see it.
@@ -40,6 +41,14 @@ def continued_rows(
     back = moved.missing_at(connection, {row.path: row.content_hash for row in rows if row.path not in continued})
     continued.update({row.path: (row, back[row.path]) for row in rows if row.path in back})
     but = {*taken, *(before.id for _, before in continued.values())}
+    # Empty files are like each other without being the same: one that is written anew is empty for a moment.
+    rows = [row for row in rows if row.file_size]
+    if others := [row for row in rows if row.path not in continued]:
+        hashes = {row.content_hash for row in others}
+        displaced = _moved(others, moved.others_with_content(connection, hashes, but, OTHERS_LOOKED_AT))
+        continued.update(displaced)
+        # One of them may be marked as missing by now.
+        but.update(before.id for _, before in displaced.values())
     if others := [row for row in rows if row.path not in continued]:
         limit = max(len(others), MISSING_LOOKED_AT)
         wanted = {row.content_hash: behind.get(row.content_hash, "") for row in others}
@@ -54,9 +63,6 @@ def continued_rows(
         last = {row.content_hash: before.path for row, before in from_elsewhere.values()}
         behind.update({content_hash: last.get(content_hash, end) for content_hash, end in more.items()})
         continued.update(from_elsewhere)
-    if others := [row for row in rows if row.path not in continued]:
-        hashes = {row.content_hash for row in others}
-        continued.update(_moved(others, moved.others_with_content(connection, hashes, but, OTHERS_LOOKED_AT)))
     return continued
 
 

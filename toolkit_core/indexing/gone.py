@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import zip_longest
 
-from ..database import Database, missing, revision
+from ..database import Database, curation, missing, revision
 from ..database.moved import PRUNING
 from ..database.vectors import Picture
 from ..encoders.pixels import decode
@@ -56,6 +57,13 @@ def note_gone(database: Database, paths: Iterable[str]) -> int:
     return marked
 
 
+def hand_on(database: Database, since: datetime) -> None:
+    """Say of copies what was said of images that went missing since a moment. See `curation.hand_on`."""
+    with database.transaction() as connection:
+        if curation.hand_on(connection, since):
+            revision.bump(connection)
+
+
 def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> None:
     """Record of images, by id, why they cannot be decoded, so that no later run tries again in vain.
 
@@ -74,9 +82,12 @@ def note_undecodable(database: Database, pictures: Mapping[int, Picture]) -> Non
             errors[id] = str(error)
         except OSError:
             continue
-    if errors or replaced:
+    if errors:
         with database.transaction() as connection:
             missing.mark_damaged(connection, errors, {id: pictures[id].content_hash for id in errors})
+            revision.bump(connection)
+    if replaced:
+        with database.transaction() as connection:
             missing.mark_replaced(connection, replaced)
             revision.bump(connection)
 

@@ -25,7 +25,7 @@ from ..space_encoders import SpaceEncoders
 from ..spaces import SPACES, IndexKind, Space
 from .compare import compared, is_as_known
 from .embedder import PICTURES_A_BATCH, TEXT_SPACES, TEXTS_A_BATCH, Embedder, Waiting, with_pixels
-from .gone import note_undecodable, note_unseen
+from .gone import hand_on, note_undecodable, note_unseen
 from .keep import keep_conditionings
 from .read import read_file, read_pixels
 from .scan import FoundFile, Walk, resolve
@@ -89,7 +89,6 @@ class Indexer:
         """Index folders and files. Raises PathNotFound and ImageError as `resolve` does, DatabaseError."""
         started = time.monotonic()
         resolved = resolve(paths, recursive=self._recursive)
-        waiting = self._clock.timed("scan", self._changed_files)(resolved)
         with ExitStack() as stack:
             self._readers, self._matcher, self._encoder = (
                 stack.enter_context(ThreadPoolExecutor(count, thread_name_prefix=name))
@@ -98,11 +97,14 @@ class Indexer:
             self._worker = stack.enter_context(worker(self._database))
             self._embedder = Embedder(self._database, self._encoders, self._worker)
             self._steps = Steps(self._database, self._embedder, self._worker, self._tally, reindex=self._reindex)
-            folders = [*resolved, *self._walk.links]
-            with self._database.among(PRUNING):
+            with self._database.among(PRUNING) as begun:
+                waiting = self._clock.timed("scan", self._changed_files)(resolved)
+                folders = [*resolved, *self._walk.links]
                 # Before the new files are read, for among these are those that were moved.
                 note_unseen(self._database, folders, self._unseen)
                 put_off = self._read_all(waiting)
+                if self._may_overwrite:
+                    hand_on(self._database, begun)
             with self._database.transaction() as connection:
                 gone = missing.count_below(connection, folders)
             pending = self._embed_all_pending() if self._embed else {}

@@ -28,9 +28,9 @@ from ..named_paths import named_path
 from ..records import IndexReport, Progress
 from .catch_up import catch_up
 from .compare import compared
-from .gone import note_gone
+from .gone import hand_on, note_gone
 from .listen import Heard, Listener
-from .scan import FoundFile, is_picture, presence, real_path, scan
+from .scan import EPOCH, FoundFile, is_picture, presence, real_path, scan
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ class Follower:
         # Held while any of these has something in it: `_keep_pruning_out`.
         self._moving = ExitStack()
         self._moving_in: Database | None = None
+        self._moving_since = EPOCH
         self._present: set[str] = set()
         self._next_walk = time.monotonic() + options.walk_every
         self._is_pending = False
@@ -169,8 +170,11 @@ class Follower:
     def _work(self) -> bool:
         """Do the most urgent piece of work. Returns whether there was one."""
         self._take_news()
-        if not (self._gone or self._unsettled or self._came or self._unwalked or self._put_off):
-            self._let_pruning_in()
+        if self._unsettled and self._moving_in is None:
+            with self._opened() as library:
+                self._keep_pruning_out(library.database)
+        elif not (self._gone or self._unsettled or self._came or self._unwalked or self._put_off):
+            self._hand_on()
         if self._gone and self._is_worth_noting():
             self._note_gone()
         elif still := self._settled():
@@ -179,9 +183,9 @@ class Follower:
             self._note_replaced()
         elif self._unwalked and self._options.is_idle():
             self._walk(min(self._unwalked))
-        elif self._put_off and time.monotonic() > (self._put_off_until if self._unsettled else self._put_off_from):
+        elif self._may_overwrite():
             self._overwrite()
-        elif self._is_pending and not self._is_settling() and self._options.is_idle():
+        elif self._is_pending and not self._put_off and not self._is_settling() and self._options.is_idle():
             self._embed()
         elif self._unload_at is not None and time.monotonic() > self._unload_at:
             self._unload()
@@ -274,6 +278,12 @@ class Follower:
         """
         return bool(self._unsettled) or self._options.is_idle() or any(map(is_picture, self._gone))
 
+    def _may_overwrite(self) -> bool:
+        """Whether what was there before the files that are put off would have turned up elsewhere by now."""
+        if not self._put_off or self._came or self._unwalked:
+            return False
+        return time.monotonic() > (self._put_off_until if self._unsettled else self._put_off_from)
+
     def _note_replaced(self) -> None:
         """Find out what folders that came do not hold of what lay in others of their names."""
         came = list(self._came)
@@ -349,8 +359,16 @@ class Follower:
         """Until all that was heard of is dealt with: what is missing may be what came elsewhere."""
         if self._moving_in is not database:
             self._let_pruning_in()
-            self._moving.enter_context(database.among(PRUNING))
+            self._moving_since = self._moving.enter_context(database.among(PRUNING))
             self._moving_in = database
+
+    def _hand_on(self) -> None:
+        """What is missing still has moved nowhere, but copies of it may be there."""
+        if self._moving_in is not None:
+            with self._opened() as library:
+                if library.database is self._moving_in:
+                    hand_on(library.database, self._moving_since)
+        self._let_pruning_in()
 
     def _let_pruning_in(self) -> None:
         self._moving_in = None
@@ -385,6 +403,7 @@ class Follower:
             or bool(self._gone)
             or bool(self._came)
             or bool(self._unwalked)
+            or self._may_overwrite()
             or self._is_settling()
             or bool(self._settled())
         )
