@@ -29,11 +29,13 @@ OLDEST_PGVECTOR = (0, 8, 4)  # earlier ones have index bugs
 CONNECTION_TIMEOUT = 30.0  # seconds that a statement waits for the server to be there
 PRIVATE_PARAMETERS = frozenset({"password", "sslpassword", "application_name"})
 SCHEMA_NAME = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
-# An index goes on where a filter refused what it gave; the nearest are put in order behind it.
+# An index goes on where a filter refused what it gave; the nearest are put in order behind it. Each statement says how
+# far it may: at a limit of its own, HNSW would give what it came by, which may be far from the nearest.
 SEARCH_SETTINGS = {
     "hnsw.ef_search": "100",
     "hnsw.iterative_scan": "relaxed_order",
-    "hnsw.max_scan_tuples": "100000",
+    "hnsw.max_scan_tuples": str(2**31 - 1),
+    "hnsw.scan_mem_multiplier": "8",
     "ivfflat.iterative_scan": "relaxed_order",
 }
 # Without libpq's words, which quote what it cannot read: the password, as a rule.

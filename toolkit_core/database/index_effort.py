@@ -18,6 +18,9 @@ HELD_BESIDE, BY_DEPTH, BY_ROWS, FEWEST_WANTED = 2.2, 0.55, 0.85, 20
 BESIDE_BY_SHARE = 9
 # Rows that a binary quantised index names for one that is wanted, and at least.
 SKETCHED_FOR_ONE, FEWEST_SKETCHED = 10, 400
+# An index is walked by a share of its rows at most, and by so many always, where a filter refuses them: then comparing
+# all that the filter lets through is faster.
+WALKED_SHARE, FEWEST_WALKED = 1 / 50, 1_000
 # Of an IVFFlat index's lists so many are looked at, lists ** PROBED: that finds 98% of the nearest at 100,000 and at
 # 1,000,000 rows.
 PROBED = 0.72
@@ -46,6 +49,11 @@ def rows_held(rows: int, depth: float) -> float:
     """How many rows of so many in all an HNSW index has to hold to find the nearest `depth`."""
     depth = max(depth, FEWEST_WANTED)
     return depth + HELD_BESIDE * depth**BY_DEPTH * (rows / 100_000) ** BY_ROWS
+
+
+def most_walked(rows: int) -> int:
+    """How many of its rows an index is asked for where a filter refuses them."""
+    return max(int(rows * WALKED_SHARE), FEWEST_WALKED)
 
 
 def set_ef_search(connection: Connection, rows: float) -> None:

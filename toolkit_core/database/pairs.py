@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,8 @@ from ..records import Progress, SealedSpace
 from ..spaces import PAIRED, SPACES
 from .database import Connection, Database
 from .exchange import exchange
-from .filters import Condition
 from .index_build import ProgressCallback, create_index, watched
 from .index_effort import set_ef_search
-from .missing import IS_FOUND
 from .vectors import names
 
 if TYPE_CHECKING:
@@ -57,28 +55,19 @@ def usable(connection: Connection) -> bool:
 
 
 def candidates(
-    connection: Connection,
-    weighted: Mapping[str, tuple[NDArray[np.float32], float]],
-    depth: int,
-    condition: Condition | None,
+    connection: Connection, weighted: Mapping[str, tuple[NDArray[np.float32], float]], depth: int
 ) -> list[int]:
     """The ids of the `depth` paired images with the highest weighted sum, and of all that are not paired.
 
     weighted: by the names of `PAIRED`, the vector and its weight.
     """
     scaled = [weight / np.linalg.norm(vector) * vector for vector, weight in map(weighted.__getitem__, PAIRED)]
-    fulfils = sql.SQL("")
-    if condition is not None:
-        fulfils = sql.SQL(
-            " WHERE (SELECT true FROM image_file f WHERE f.id = v.image_id AND " + IS_FOUND + " AND {})"
-        ).format(condition.sql)
     set_ef_search(connection, max(depth, 100))
     statement = sql.SQL(
-        "(SELECT v.image_id FROM image_pair v{fulfils} ORDER BY v.embedding <#> %(pair)b::halfvec LIMIT %(depth)s)"
-        " UNION ALL (SELECT v.image_id FROM image_unpaired v{fulfils})"
-    ).format(fulfils=fulfils)
-    parameters: dict[str, Any] = {"pair": HalfVector(np.concatenate(scaled)), "depth": depth}
-    parameters.update(condition.parameters if condition else {})
+        "(SELECT image_id FROM image_pair ORDER BY embedding <#> %(pair)b::halfvec LIMIT {depth})"
+        " UNION ALL (SELECT image_id FROM image_unpaired)"
+    ).format(depth=sql.Literal(depth))
+    parameters = {"pair": HalfVector(np.concatenate(scaled))}
     return [id for (id,) in connection.execute(statement, parameters, prepare=False, binary=True)]
 
 

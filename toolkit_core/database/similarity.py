@@ -17,7 +17,7 @@ from ..records import SearchHit
 from ..spaces import SPACES, Embedding, IndexKind
 from .database import Connection
 from .filters import Condition
-from .index_effort import BESIDE_BY_SHARE, FEWEST_SKETCHED, SKETCHED_FOR_ONE, set_effort
+from .index_effort import BESIDE_BY_SHARE, FEWEST_SKETCHED, SKETCHED_FOR_ONE, most_walked, set_effort
 from .missing import IS_FOUND
 from .segments import Segments
 from .stored_text import disk_path
@@ -180,11 +180,12 @@ def _near(
     the last vector that was looked at, None where there were fewer than `depth`.
     """
     index = segments.index if segments.sealed_pages else "empty"
+    walked = max(most_walked(segments.rows), depth)
     parameters = {**(condition.parameters if condition else {}), "vector_near": HalfVector(part.vector)}
     if condition is None:
         statement = _plain_near_statement(part.embedding, index, segments.is_sketched, depth, columns)
     else:
-        statement = _near_statement(part.embedding, index, segments.is_sketched, depth, columns, condition)
+        statement = _near_statement(part.embedding, index, segments.is_sketched, depth, columns, condition, walked)
     return _split(connection.execute(statement, parameters, prepare=condition is None, binary=True).fetchall())
 
 
@@ -194,13 +195,17 @@ def _near_statement(
     sketched: bool,
     depth: int,
     columns: LiteralString,
-    condition: Condition | None,
+    condition: Condition | None = None,
+    walked: int = 0,
 ) -> sql.Composed:
+    """walked: how many rows an index is asked for under a condition."""
+    named = max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED)
     form = {
         **names(SPACES[embedding.space]),
         "vector": vector_of("near"),
         "depth": sql.Literal(depth),
-        "sketched": sql.Literal(max(depth * SKETCHED_FOR_ONE, FEWEST_SKETCHED)),
+        "sketched": sql.Literal(named),
+        "walked": sql.Literal(max(walked, named if index == "hnsw_binary" else depth)),
         "fulfils": sql.SQL(""),
     }
     if condition is not None:
@@ -249,7 +254,7 @@ def _plain_near_statement(
 
     The limits are written out, for a plan without them would not use the index.
     """
-    return _near_statement(embedding, index, sketched, depth, columns, None).as_bytes(None)
+    return _near_statement(embedding, index, sketched, depth, columns).as_bytes(None)
 
 
 @lru_cache(256)
@@ -335,8 +340,8 @@ _OPEN_SKETCHED: LiteralString = (
     " LIMIT {sketched}) s) compared WHERE distance IS NOT NULL ORDER BY distance LIMIT {depth})"
 )
 _BY_INDEX: LiteralString = (
-    "(SELECT v.{owner} AS owner, v.embedding <=> {vector} AS distance FROM {sealed} v{fulfils}"
-    " ORDER BY v.embedding <=> {vector} LIMIT {depth})"
+    "(SELECT v.{owner} AS owner, v.distance FROM (SELECT w.{owner}, w.embedding <=> {vector} AS distance"
+    " FROM {sealed} w ORDER BY w.embedding <=> {vector} LIMIT {walked}) v{fulfils} LIMIT {depth})"
 )
 _SEALED: dict[IndexKind | Literal["empty"] | None, LiteralString] = {
     "empty": "(SELECT NULL::bigint AS owner, NULL::float8 AS distance WHERE false)",
@@ -344,9 +349,10 @@ _SEALED: dict[IndexKind | Literal["empty"] | None, LiteralString] = {
     "hnsw": _BY_INDEX,
     "ivfflat": _BY_INDEX,
     "hnsw_binary": (
-        "(SELECT s.{owner} AS owner, s.embedding <=> {vector} AS distance FROM (SELECT v.{owner}, v.embedding"
-        " FROM {sealed} v{fulfils} ORDER BY binary_quantize(v.embedding)::bit({width}) <~>"
-        " binary_quantize({vector})::bit({width}) LIMIT {sketched}) s ORDER BY distance LIMIT {depth})"
+        "(SELECT s.{owner} AS owner, s.embedding <=> {vector} AS distance FROM (SELECT * FROM (SELECT w.{owner},"
+        " w.embedding FROM {sealed} w ORDER BY binary_quantize(w.embedding)::bit({width}) <~>"
+        " binary_quantize({vector})::bit({width}) LIMIT {walked}) v{fulfils} LIMIT {sketched}) s"
+        " ORDER BY distance LIMIT {depth})"
     ),
 }
 _HIT_COLUMNS: LiteralString = ", f.path, p.text, f.modified_at, f.favorite, f.rating"

@@ -16,6 +16,7 @@ from ..named_paths import named_path
 from ..records import FailedFile
 from .regular import NO_FILE, is_regular
 from .sidecars import FolderSidecars, Sidecar, sidecars_beside
+from .spelling import spelled
 
 SUFFIXES = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -72,14 +73,16 @@ def is_picture(name: str) -> bool:
 
 
 def real_path(path: Path | str) -> Path:
-    """A folder without symbolic links; a file by its name in such a folder, as a walk of that comes by it.
+    """A folder without symbolic links; a file by its name in such a folder. Spelled as a walk comes by it.
 
     Raises PathNotFound for what no path can be.
     """
     given = named_path(path)
     real = Path(os.path.realpath(given))
     is_folder = os.path.isdir(real)  # noqa: PTH112 - of Path, some versions of Python raise what a folder refuses
-    return real if is_folder or not given.name else Path(os.path.realpath(given.parent)) / given.name
+    if not is_folder and given.name:
+        real = Path(os.path.realpath(given.parent)) / given.name
+    return Path(spelled(str(real)))
 
 
 def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture") -> Presence:
@@ -87,7 +90,7 @@ def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture"
 
     Gone is only what the system says is not there: it knows nothing of what lies below a folder that it may not enter,
     or on a drive that fails. A picture is gone, too, where a folder or a pipe has its name by now; and a file
-    whose name is no picture's is none.
+    whose name is no picture's is none. What is spelled in another case by now is at another path.
     """
     if of == "picture" and not is_picture(os.fspath(path)):
         return "gone"
@@ -97,7 +100,9 @@ def presence(path: Path | str, *, of: Literal["picture", "anything"] = "picture"
         return "gone"
     except (OSError, ValueError):  # ValueError: a name that another system gave, and this one cannot have
         return "unknown"
-    return "gone" if of == "picture" and not stat.S_ISREG(status.st_mode) else "there"
+    if of == "picture" and not stat.S_ISREG(status.st_mode):
+        return "gone"
+    return "there" if spelled(os.fspath(path)) == os.fspath(path) else "gone"
 
 
 def scan(paths: Sequence[str], *, recursive: bool = True) -> Iterator[FoundFile | FailedFile]:

@@ -67,8 +67,10 @@ def rank(connection: Connection, parts: Mapping[str, QueryVector], bounds: Bound
     look = _Look(connection, parts, leading, bounds, states, passed, share)
     if len(parts) == 1:
         return look.by_one(exact=not indexed)
-    # Nothing in the index over pairs is near to a query that is like one of them and unlike the other.
-    if parts.keys() == leading.keys() == set(PAIRED) and pairs.usable(connection):
+    # Nothing in the index over pairs is near to a query that is like one of them and unlike the other. Under a
+    # condition nobody would know how much of it was not looked at.
+    paired = parts.keys() == leading.keys() == set(PAIRED) and bounds.condition is None
+    if paired and pairs.usable(connection):
         return look.by_pairs()
     return look.fused()
 
@@ -133,7 +135,7 @@ class _Look:
             if found.unseen is None or depth >= LARGEST_DEPTH:
                 break
             depth *= 4
-        # The index ended early, or named texts that no image has. What there is, is found all the same.
+        # The index was walked far enough, or named texts that no image has. What there is, is found all the same.
         return Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
     def by_pairs(self) -> Ranking:
@@ -141,12 +143,12 @@ class _Look:
         bounds = self.bounds
         depth = 2 * (bounds.top_k + self.passed)
         weighted = {name: (part.vector, part.weight) for name, part in self.parts.items()}
-        named = set(pairs.candidates(self.connection, weighted, depth, bounds.condition))
+        named = set(pairs.candidates(self.connection, weighted, depth))
         for name, part in self.leading.items():
             if self.states[name].open_pages:
                 opened = replace(self.states[name], sealed_pages=0)
                 depth_there = max(depth, FIRST_DEPTH)
-                found = candidates(self.connection, part, opened, depth_there, bounds.condition, 1.0)
+                found = candidates(self.connection, part, opened, depth_there, None, 1.0)
                 named.update(found.ids.tolist())
         hits = ranked(self.connection, self.parts, replace(bounds, top_k=bounds.top_k + 1), sorted(named))
         # Of what ties with the last, not all may be named.
@@ -167,7 +169,7 @@ class _Look:
                 name: candidates(self.connection, part, self.states[name], depth, bounds.condition, self.share)
                 for name, part in self.leading.items()
             }
-            if any(self._has_ended_early(name, named) for name, named in found.items()):
+            if any(self._gave_up(name, named) for name, named in found.items()):
                 break
             hits = best(self.connection, self.parts, scored(self.connection, self.parts, found), bounds)
             # What was not named is no nearer to any vector than the last that it named, and at best opposite to what
@@ -185,8 +187,8 @@ class _Look:
             depth *= 2
         return Ranking(ranked(self.connection, self.parts, bounds, None), "exact")
 
-    def _has_ended_early(self, name: str, named: Candidates) -> bool:
-        """Whether an index may have given up before it came by enough images that fulfil the condition."""
+    def _gave_up(self, name: str, named: Candidates) -> bool:
+        """Whether an index may have been left before it came by enough that fulfil the condition."""
         return named.unseen is None and self.bounds.condition is not None and self.states[name].index is not None
 
 
