@@ -43,6 +43,11 @@ def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
     assert (settings.database_url, settings.library, settings.weights_folders) == (None, "diffusion_toolkit", ())
 
 
+def test_file_that_an_editor_began_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("library = 'art'", encoding="utf-8-sig")
+    assert load_settings(tmp_path).library == "art"
+
+
 def test_dtype_that_there_is_not_is_refused_before_anything_is_to_be_encoded(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no dtype 'foo' for encoders; there are float32, float16, bfloat16"):
         load_settings(tmp_path, dtype="foo")

@@ -85,10 +85,10 @@ def load_settings(home: Path | str | None = None, *, weights: Sequence[Path | st
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(
             f"{path} cannot be read: {error}. Write Windows paths in single quotes, or with forward slashes."
         ) from error

@@ -20,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,13 @@ class EmbeddedServer:
         try:
             process = psutil.Process(int(self._pid_file_lines()[0]))
             # A crash leaves the file behind, and its process id may be somebody else's by now: another server's, even.
-            is_ours = process.name().startswith("postgres") and Path(process.cwd()).samefile(self.data)
+            if not process.name().startswith("postgres"):
+                return None
+            with suppress(psutil.AccessDenied):  # of another user, or with more rights in Windows
+                return process if Path(process.cwd()).samefile(self.data) else None
+            return process
         except (ValueError, IndexError, OSError, psutil.Error):
             return None
-        return process if is_ours else None
 
     def _conninfo(self) -> str | None:
         """Where the running server listens; None while it has not written that down."""
@@ -249,7 +253,7 @@ class EmbeddedServer:
             if conninfo is not None and refusal is None:
                 return conninfo
             waited = time.monotonic() - started
-            if self._postmaster() is None or (refusal == NO_ANSWER and waited > 60):
+            if not self._runs() or (refusal == NO_ANSWER and waited > 60):
                 raise DatabaseError(
                     f"PostgreSQL did not start on {self.data}. The end of its log ({self.data / LOG}):\n"
                     + _tail(self.data / LOG)
