@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from comfy import model_management
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 
 # ComfyUI's names of the two CLIPs: the submodule is the space's name, the tokens have one letter.
 TOKENS = {"clip_l": "l", "clip_g": "g"}
-TEXTS_A_BATCH = {"cpu": 8, "gpu": 64}
-IMAGES_A_BATCH = {"cpu": 4, "gpu": 64}
+# What a batch is at first, and what it may become.
+TEXTS_A_BATCH = {"cpu": (8, 32), "gpu": (64, 128)}
+IMAGES_A_BATCH = {"cpu": (4, 16), "gpu": (32, 64)}
 
 # Probes by patcher, and in there by what was probed and by the patches (LoRAs) that were on it.
 _probes: weakref.WeakKeyDictionary[Any, dict[tuple[str, Any], Vectors]] = weakref.WeakKeyDictionary()
@@ -77,18 +77,16 @@ class ClipInput(TextEncoder):
         return f"{self._clip.patcher.load_device} (ComfyUI)"
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        vectors: list[Vectors] = []
         with self._lock, torch.inference_mode():
-            size = _batch_size(TEXTS_A_BATCH, self._clip.patcher)
-            for start in range(0, len(texts), size):
-                model_management.throw_exception_if_processing_interrupted()
-                vectors.append(self._forward(texts[start : start + size]))
-        return self._checked(np.concatenate(vectors), len(texts))
+            self.load()
+            vectors = self._in_batches([1] * len(texts), lambda rows: self._forward([texts[row] for row in rows]))
+        return self._checked(vectors, len(texts))
 
     def probe(self) -> Vectors:
         return _cached_probe(self._clip.patcher, self.space, super().probe)
 
     def _forward(self, texts: Sequence[str]) -> Vectors:
+        model_management.throw_exception_if_processing_interrupted()
         tokens = [self._clip.tokenize(text) for text in texts]
         # The pooled vector comes from the first chunk alone, and attention weights do not reach it.
         chunks = [[token for token, *_ in each[TOKENS[self.space]][0]] for each in tokens]
@@ -96,6 +94,12 @@ class ClipInput(TextEncoder):
         with _options(self._clip, options, tokens[0]) as model:
             pooled = getattr(model, self.space).encode(chunks)[1]
         return pooled.float().cpu().numpy()
+
+    def _batch_sizes(self) -> tuple[int, int]:
+        return _on_device(TEXTS_A_BATCH, self._clip.patcher)
+
+    def _free_memory(self) -> None:
+        model_management.soft_empty_cache()
 
     def _load(self) -> None: ...  # ComfyUI loads, when it is used, and unloads.
 
@@ -114,14 +118,15 @@ class ClipVisionInput(ImageEncoder):
         return f"{self._clip_vision.load_device} (ComfyUI)"
 
     def encode(self, images: Images) -> Vectors:
-        vectors: list[Vectors] = []
         with self._lock, torch.inference_mode():
-            size = _batch_size(IMAGES_A_BATCH, self._clip_vision.patcher)
-            for start in range(0, len(images), size):
-                model_management.throw_exception_if_processing_interrupted()
-                pixels = torch.from_numpy(images[start : start + size]).float() / 255
-                vectors.append(self._clip_vision.encode_image(pixels).image_embeds.float().cpu().numpy())
-        return self._checked(np.concatenate(vectors), len(images))
+            self.load()
+            vectors = self._in_batches([1] * len(images), lambda rows: self._forward(images[rows[0] : rows[-1] + 1]))
+        return self._checked(vectors, len(images))
+
+    def _forward(self, images: Images) -> Vectors:
+        model_management.throw_exception_if_processing_interrupted()
+        pixels = torch.from_numpy(images).float() / 255
+        return self._clip_vision.encode_image(pixels).image_embeds.float().cpu().numpy()
 
     def probe(self) -> Vectors:
         return _cached_probe(self._clip_vision.patcher, self.space, super().probe)
@@ -133,6 +138,12 @@ class ClipVisionInput(ImageEncoder):
                 "CLIP-ViT-H-14-laion2B-s32B-b79K (clip_vision_h)."
             )
         return super()._checked(vectors, rows)
+
+    def _batch_sizes(self) -> tuple[int, int]:
+        return _on_device(IMAGES_A_BATCH, self._clip_vision.patcher)
+
+    def _free_memory(self) -> None:
+        model_management.soft_empty_cache()
 
     def _load(self) -> None: ...
 
@@ -183,7 +194,7 @@ def _cached_probe(patcher: Any, what: str, probe: Callable[[], Vectors]) -> Vect
     return known[key]
 
 
-def _batch_size(sizes: dict[str, int], patcher: Any) -> int:
+def _on_device(sizes: dict[str, tuple[int, int]], patcher: Any) -> tuple[int, int]:
     return sizes["cpu" if torch.device(patcher.load_device).type == "cpu" else "gpu"]
 
 

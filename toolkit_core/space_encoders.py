@@ -52,6 +52,12 @@ class SpaceEncoders:
             return encoder
         return _WithTextTower(encoder, partial(self._otherwise.image, space))
 
+    def at_once(self, space: str) -> int:
+        """See `Encoder.at_once`; 0 also as long as the encoder of a space is not made."""
+        if space not in self._sources and self._otherwise is not None:
+            return self._otherwise.at_once(space)
+        return self._encoders[space].at_once if space in self._encoders else 0
+
     def adopt(self, space: str) -> None:
         """Make the encoder of a space that is still empty the library's own. Raises EncoderMismatch.
 
@@ -131,6 +137,10 @@ class _WithTextTower(ImageEncoder):
     @property
     def device(self) -> str:
         return self._encoder.device
+
+    @property
+    def at_once(self) -> int:
+        return self._encoder.at_once
 
     def encode(self, images: Images) -> Vectors:
         return self._encoder.encode(images)

@@ -173,6 +173,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit_core.encoders import bge
+from toolkit_core.encoders.batching import BatchSize
 
 too_large = []
 handler = logging.Handler()
@@ -182,7 +183,7 @@ logging.getLogger("toolkit_core.encoders").addHandler(handler)
 texts = [f"{number} foxes in the snow " * 120 for number in range(16)]
 encoder = bge.BgeEncoder(Path(sys.argv[1]), "cpu")
 alone = np.concatenate([encoder.encode([text]) for text in texts])
-bge._TOKENS_A_BATCH_CPU = len(texts) * bge.MAX_TOKENS
+encoder._batch = BatchSize(len(texts) * bge.MAX_TOKENS, len(texts) * bge.MAX_TOKENS)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, used + 300 * 2**20))
 found, far = [], []

@@ -16,6 +16,7 @@ import pytest
 from toolkit_core.database import Database, claims, vectors
 from toolkit_core.database.claims import FILE, Worker, file_key, worker
 from toolkit_core.indexing import indexer
+from toolkit_core.indexing.embedder import Embedder
 from toolkit_core.library import Library
 from toolkit_core.records import Progress
 from toolkit_core.spaces import SPACES
@@ -169,6 +170,7 @@ def test_copies_of_a_moved_file_do_not_take_the_same_row(
     library: Library, make_picture: MakePicture, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexer, "PICTURES_A_BATCH", 1)
+    monkeypatch.setattr(Embedder, "batch_size", lambda self, space: 1)
     original = make_picture("a.png", "a fox")
     library.index([pictures])
     content = original.read_bytes()

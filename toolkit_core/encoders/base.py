@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import EncoderError, TextTowerMissing, UnusableVectors
 from ..spaces import SPACES
-from .batching import is_out_of_memory
+from .batching import BatchSize, fitting, is_out_of_memory
 from .identity import PROBE_TEXTS, probe_images
 
 logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
+
+# Pictures that are best handed over together: the next batch is copied to the device while the present one is embedded.
+BATCHES_AHEAD = 2
+# Enough for one of the size that was found and one of twice as much, also where some pictures are damaged.
+BATCHES_COMPARED = 4
 
 BOTH_TOWERS = (
     "To search pictures by a text, CLIP ViT-H/14 with both towers is needed: open_clip_model.safetensors of "
@@ -45,13 +52,18 @@ class Encoder(ABC):
         self.name = name
         self._lock = threading.RLock()
         self._loaded = False
-        # What memory has turned out to be enough for, in what a batch is counted in.
-        self._largest_batch: int | None = None
+        # Found anew each time that the weights are loaded: what else needs the device changes.
+        self._batch = BatchSize(1, 1)
 
     @property
     @abstractmethod
     def device(self) -> str:
         """What it runs on, e.g. "cuda:0 float16" or "CPUExecutionProvider"; "not loaded" before `load`."""
+
+    @property
+    def at_once(self) -> int:
+        """How many inputs are best handed over together; 0 where any number will do."""
+        return 0
 
     @property
     def loaded(self) -> bool:
@@ -62,8 +74,8 @@ class Encoder(ABC):
         with self._lock:
             if not self._loaded:
                 self._load()
+                self._batch = BatchSize(*self._batch_sizes())
                 self._loaded = True
-                self._largest_batch = None
 
     def unload(self) -> None:
         """Drop the weights and their memory. The next use loads them again."""
@@ -82,41 +94,51 @@ class Encoder(ABC):
     @abstractmethod
     def _unload(self) -> None: ...
 
+    def _batch_sizes(self) -> tuple[int, int]:
+        """What a batch counts for at first, and what it may become, on the device that the weights are on."""
+        return 1, 1
+
     def _free_memory(self) -> None:  # noqa: B027 - most have none to free
         """Give the device's memory back that is only kept for later use."""
 
-    def _batch_size(self, usual: int) -> int:
-        """What a batch may count for: as much as usual, or as memory has turned out to be enough for."""
-        return usual if self._largest_batch is None else min(usual, self._largest_batch)
+    def _in_batches(self, lengths: Sequence[int], forward: Callable[[Sequence[int]], Vectors]) -> Vectors:
+        """`forward` of all rows, those of like length together, as many at once as is fast and memory is enough for.
 
-    def _within_memory(self, rows: Sequence[int], count: int, forward: Callable[[Sequence[int]], Vectors]) -> Vectors:
-        """`forward` of some rows; where memory runs out, of half of them at a time, and of no more from then on.
-
-        count: what a row counts for in a batch. Raises EncoderError where memory is too small for one row.
+        lengths: what each row counts for in a batch. forward: the vectors of some rows.
+        Raises EncoderError where memory is too small for one row.
         """
-        most, start = len(rows), 0
-        vectors: list[Vectors] = []
-        while start < len(rows):
-            part = rows[start : start + most]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        left = sum(lengths)
+        start = 0
+        made: list[Vectors] = []
+        while start < len(order):
+            limit = self._batch.limit(left)
+            rows = order[start : start + fitting((lengths[row] for row in islice(order, start, None)), limit)]
+            longest = lengths[rows[-1]]
+            started = time.perf_counter()
             try:
-                vectors.append(forward(part))
+                made.append(forward(rows))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if len(part) == 1:
+                if len(rows) == 1:
                     raise EncoderError(
                         f"{self.device} has too little memory left for {self.name}, even for one input at a time. "
                         "Close what else uses it, or set the device of the encoders to cpu."
                     ) from error
             else:
-                start += len(part)
+                if (len(rows) + 1) * longest > limit:
+                    self._batch.took(time.perf_counter() - started, len(rows) * longest, limit)
+                start += len(rows)
+                left -= sum(lengths[row] for row in rows)
                 continue
             # Out here the failed call's own tensors are gone.
             self._free_memory()
-            most = len(part) // 2
-            self._largest_batch = most * count
+            self._batch.ran_out(len(rows) // 2 * longest)
             logger.warning("%s: out of memory on %s; batches are half as large from here on", self.name, self.device)
-        return np.concatenate(vectors)
+        if not made:
+            return np.empty((0, SPACES[self.space].width), np.float32)
+        return np.concatenate(made)[np.argsort(order)]
 
     def _checked(self, vectors: Vectors, rows: int) -> Vectors:
         """The same vectors as float32. Raises EncoderError for a wrong shape, UnusableVectors for NaN or infinity."""
@@ -153,6 +175,10 @@ class TextEncoder(Encoder):
 
 
 class ImageEncoder(Encoder):
+    @property
+    def at_once(self) -> int:
+        return (BATCHES_AHEAD if self._batch.is_settled else BATCHES_COMPARED) * self._batch.size
+
     @abstractmethod
     def encode(self, images: Images) -> Vectors:
         """Embed RGB pictures, uint8, shape (n, 224, 224, 3), already resized and cropped.

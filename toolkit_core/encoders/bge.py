@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..errors import EncoderError
 from ..spaces import SPACES
 from .base import TextEncoder, Vectors
-from .batching import batches_by_length, is_out_of_memory
+from .batching import is_out_of_memory
 from .prompt_text import plain_prompt
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ _GPU_PROVIDERS = (
     "MIGraphXExecutionProvider",
     "OpenVINOExecutionProvider",
 )
-_TOKENS_A_BATCH_CPU = 512
-_TOKENS_A_BATCH_GPU = 16384
+# What a batch counts for at first, and what it may become.
+_TOKENS_A_BATCH_CPU = 512, 2048
+_TOKENS_A_BATCH_GPU = 4096, 16384
 
 
 def model_file(folder: Path) -> Path | None:
@@ -69,18 +70,14 @@ class BgeEncoder(TextEncoder):
         return self._encode([text], QUERY_PREFIX)[0]
 
     def _encode(self, texts: Sequence[str], prefix: str) -> Vectors:
-        vectors = np.empty((len(texts), SPACES[self.space].width), np.float32)
         if not texts:
-            return vectors
+            return np.empty((0, SPACES[self.space].width), np.float32)
         with self._lock:
             self.load()
             token_ids = self._token_ids([prefix + plain_prompt(text) for text in texts])
-            budget = _TOKENS_A_BATCH_CPU if self.device == "CPUExecutionProvider" else _TOKENS_A_BATCH_GPU
-            for rows in batches_by_length(token_ids, self._batch_size(budget)):
-                longest = max(len(token_ids[row]) for row in rows)
-                vectors[rows] = self._within_memory(
-                    rows, longest, lambda part: self._forward([token_ids[row] for row in part])
-                )
+            vectors = self._in_batches(
+                [len(ids) for ids in token_ids], lambda rows: self._forward([token_ids[row] for row in rows])
+            )
         return self._checked(vectors, len(texts))
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -133,6 +130,9 @@ class BgeEncoder(TextEncoder):
 
     def _unload(self) -> None:
         self._session = self._tokenizer = None
+
+    def _batch_sizes(self) -> tuple[int, int]:
+        return _TOKENS_A_BATCH_CPU if self.device == "CPUExecutionProvider" else _TOKENS_A_BATCH_GPU
 
 
 def _wrong_graph(path: Path, what: str) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import EncoderError
-from ..spaces import DTYPES, SPACES
+from ..spaces import DTYPES
 from .base import Encoder, ImageEncoder, Images, TextEncoder, Vectors
-from .batching import batches_by_length
 from .clip_checkpoint import Tower, read_tower
 from .clip_tokens import END_TOKEN, first_chunks, open_clip_chunks
+from .upload import Upload, copy_stream
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,9 @@ IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_SIZE = 224
 
-_TOKENS_A_BATCH = {"cpu": 512, "cuda": 16384}
-_IMAGES_A_BATCH = {"cpu": 4, "cuda": 64}
+# What a batch counts for at first, and what it may become.
+_TOKENS_A_BATCH = {"cpu": (512, 2048), "cuda": (4096, 16384)}
+_IMAGES_A_BATCH = {"cpu": (4, 16), "cuda": (32, 128)}
 _VISION_HEAD_WIDTH = 80
 _TEXT_HEAD_WIDTH = 64
 
@@ -32,6 +33,7 @@ class _ClipTower(Encoder):
     """What the text and the vision encoder share: one tower of one file, on one device."""
 
     _tower: ClassVar[Literal["text", "vision"]]
+    _a_batch: ClassVar[dict[str, tuple[int, int]]]
 
     def __init__(self, space: str, path: Path, device: str | None = None, dtype: str | None = None) -> None:
         """`device` is torch's ("cuda:0", "cpu", "mps"), by default the GPU that torch sees, else the CPU.
@@ -71,9 +73,9 @@ class _ClipTower(Encoder):
         self._free_memory()
         self._torch_device = None
 
-    def _usual_batch(self, sizes: dict[str, int]) -> int:
-        kind = "cpu" if self._torch_device is None else self._torch_device.type
-        return sizes.get(kind, sizes["cpu"])
+    def _batch_sizes(self) -> tuple[int, int]:
+        assert self._torch_device is not None
+        return self._a_batch.get(self._torch_device.type, self._a_batch["cpu"])
 
     def _free_memory(self) -> None:
         import torch
@@ -91,18 +93,16 @@ class ClipTextEncoder(_ClipTower, TextEncoder):
     """
 
     _tower = "text"
+    _a_batch = _TOKENS_A_BATCH
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.empty((len(texts), SPACES[self.space].width), np.float32)
         with self._lock:
             self.load()
             read = open_clip_chunks if self.space == "clip_h" else first_chunks
             chunks = [_until_end(chunk) for chunk in read(texts)]
-            for rows in batches_by_length(chunks, self._batch_size(self._usual_batch(_TOKENS_A_BATCH))):
-                longest = max(len(chunks[row]) for row in rows)
-                vectors[rows] = self._within_memory(
-                    rows, longest, lambda part: self._forward([chunks[row] for row in part])
-                )
+            vectors = self._in_batches(
+                [len(chunk) for chunk in chunks], lambda rows: self._forward([chunks[row] for row in rows])
+            )
         return self._checked(vectors, len(texts))
 
     def _forward(self, chunks: list[list[int]]) -> Vectors:
@@ -121,11 +121,13 @@ class ClipVisionEncoder(_ClipTower, ImageEncoder):
     """CLIP ViT-H/14: the projected `image_embeds`, raw. Normalises pixels as ComfyUI's `clip_preprocess` does."""
 
     _tower = "vision"
+    _a_batch = _IMAGES_A_BATCH
 
     def __init__(self, path: Path, device: str | None = None, dtype: str | None = None) -> None:
         super().__init__("clip_h", path, device, dtype)
         # Loaded by the first text: it is 350 million parameters, and most runs embed pictures only.
         self._text_tower = ClipTextEncoder("clip_h", path, device, dtype)
+        self._copy_stream: torch.cuda.Stream | None = None
 
     def encode(self, images: Images) -> Vectors:
         if images.dtype != np.uint8 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 3):
@@ -133,16 +135,11 @@ class ClipVisionEncoder(_ClipTower, ImageEncoder):
                 f"{self.space} takes uint8 pictures of shape (n, {IMAGE_SIZE}, {IMAGE_SIZE}, 3), "
                 f"not {images.dtype} {images.shape}."
             )
-        vectors = np.empty((len(images), SPACES[self.space].width), np.float32)
         with self._lock:
             self.load()
-            start = 0
-            while start < len(images):
-                rows = range(start, min(start + self._batch_size(self._usual_batch(_IMAGES_A_BATCH)), len(images)))
-                vectors[rows.start : rows.stop] = self._within_memory(
-                    rows, 1, lambda part: self._forward(images[part[0] : part[-1] + 1])
-                )
-                start = rows.stop
+            assert self._torch_device is not None
+            upload = Upload(images, self._torch_device, self._copy_stream)
+            vectors = self._in_batches([1] * len(images), lambda rows: self._forward(upload, rows[0], rows[-1] + 1))
         return self._checked(vectors, len(images))
 
     def encode_query(self, text: str) -> Vectors:
@@ -154,15 +151,26 @@ class ClipVisionEncoder(_ClipTower, ImageEncoder):
             super().unload()
             self._text_tower.unload()
 
-    def _forward(self, images: Images) -> Vectors:
+    def _load(self) -> None:
+        super()._load()
+        assert self._torch_device is not None
+        self._copy_stream = copy_stream(self._torch_device)
+
+    def _unload(self) -> None:
+        self._copy_stream = None
+        super()._unload()
+
+    def _forward(self, upload: Upload, first: int, end: int) -> Vectors:
         import torch
 
         device = self._torch_device
         mean, std = torch.tensor(IMAGE_MEAN, device=device), torch.tensor(IMAGE_STD, device=device)
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / 255.0
+        pixels = upload.arrived(first, end).float() / 255.0
         pixels = ((pixels - mean) / std).movedim(-1, 1).to(self._model.dtype)
         with torch.inference_mode():
-            return self._model(pixel_values=pixels).image_embeds.float().cpu().numpy()
+            embeds = self._model(pixel_values=pixels).image_embeds.float()
+            upload.begin(end, end + end - first)
+            return embeds.cpu().numpy()
 
 
 def _device_and_dtype(device: str | None, dtype: str | None) -> tuple[torch.device, torch.dtype]:

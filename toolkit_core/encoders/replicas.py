@@ -26,6 +26,10 @@ class _Replicas(Encoder, Generic[E]):
     def device(self) -> str:
         return ", ".join(replica.device for replica in self._replicas)
 
+    @property
+    def at_once(self) -> int:
+        return max(replica.at_once for replica in self._replicas)
+
     def _load(self) -> None:
         for replica in self._replicas:
             replica.load()

@@ -71,9 +71,9 @@ class Made:
         return [owners[self.rows[place]] for place in kept], self.vectors[kept]
 
 
-def batch_size(space: Space) -> int:
-    """How many texts, or pictures, are taken at once."""
-    return TEXTS_A_BATCH if space.of == "text" else PICTURES_A_BATCH
+def batch_size(space: Space, wanted: int = 0) -> int:
+    """How many texts, or pictures, are taken at once: more than usual where the encoder wants more."""
+    return max(TEXTS_A_BATCH if space.of == "text" else PICTURES_A_BATCH, wanted)
 
 
 def encoded(encoder: TextEncoder | ImageEncoder, space: Space, inputs: Sequence[Any]) -> Made:
@@ -138,14 +138,16 @@ def with_pixels(
     )
 
 
-def unclaimed(database: Database, worker: Worker, space: Space, after: int = 0) -> Iterator[Waiting]:
+def unclaimed(
+    database: Database, worker: Worker, space: Space, after: int = 0, size: Callable[[Space], int] = batch_size
+) -> Iterator[Waiting]:
     """What waits in a space behind an owner and no other worker has claimed, in batches, claimed by this one.
 
-    A batch is empty where others have claimed all of it.
+    A batch is empty where others have claimed all of it. size: of the next batch.
     """
     while True:
         with database.transaction() as connection:
-            found = dict(vectors.pending(connection, space, after, batch_size(space)))
+            found = dict(vectors.pending(connection, space, after, size(space)))
             claimed = worker.claim(connection, space.name, list(found))
             # Another worker may have written some, and given them up, since they were looked up.
             owners = sorted(claimed - vectors.present(connection, space, list(claimed)))
@@ -172,6 +174,10 @@ class Embedder:
         self._encoders = encoders
         self._worker = worker
         self._usable: set[str] = set()
+
+    def batch_size(self, space: Space) -> int:
+        """How many texts, or pictures, are to be encoded at once."""
+        return batch_size(space, self._encoders.at_once(space.name))
 
     def encode(self, space: Space, inputs: Sequence[Any]) -> Made | None:
         """What is made of texts or of pictures; None where there are none, or where the space is left out."""
@@ -223,7 +229,7 @@ class Embedder:
 
     def waiting(self, space: Space, after: int) -> Iterator[Waiting]:
         """See `unclaimed`. Ends where the space cannot be used."""
-        batches = unclaimed(self._database, self._worker, space, after)
+        batches = unclaimed(self._database, self._worker, space, after, self.batch_size)
         while self.is_usable(space) and (batch := next(batches, None)) is not None:
             failed = {owner for name, owner in self.failed if name == space.name}
             yield batch.without(failed) if failed else batch

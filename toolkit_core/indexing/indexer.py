@@ -30,7 +30,7 @@ from .keep import keep_conditionings
 from .read import read_file, read_pixels
 from .scan import FoundFile, Walk, resolve
 from .stages import BATCHES_AHEAD, FILES_AHEAD, READERS, StageClock, ahead, batches
-from .steps import Job, MatchedFiles, Steps, Tally
+from .steps import PICTURES, Job, MatchedFiles, Steps, Tally
 
 if TYPE_CHECKING:
     from ..metadata.comfyui.types import NodeTypes
@@ -200,7 +200,8 @@ class Indexer:
         match = self._clock.timed("match", self._steps.matched)
         encode = self._clock.timed("encode", self._steps.encoded, self._devices)
         write = self._clock.timed("write", self._steps.write)
-        files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), PICTURES_A_BATCH)
+        size = partial(self._embedder.batch_size, PICTURES)
+        files = batches(ahead(self._readers, read, self._claimed(changed), FILES_AHEAD), size)
         jobs = self._with_texts(ahead(self._matcher, match, files, BATCHES_AHEAD))
         done = 0
         for job, made in ahead(self._encoder, encode, jobs, self._devices + 1):

@@ -53,7 +53,7 @@ def _fill(
         ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder,
         ThreadPoolExecutor(devices, thread_name_prefix="encode") as encoding,
     ):
-        batches = _lacking(database, space)
+        batches = _lacking(database, space, encoder)
         if space.of == "image":
             batches = ahead(decoder, lambda batch: with_pixels(readers, batch)[0], batches, BATCHES_AHEAD)
         for batch, new in ahead(encoding, partial(_encoded, encoder), batches, devices + 1):
@@ -67,12 +67,12 @@ def _fill(
     return made
 
 
-def _lacking(database: Database, space: Space) -> Iterator[Waiting]:
+def _lacking(database: Database, space: Space, encoder: TextEncoder | ImageEncoder) -> Iterator[Waiting]:
     """The owners without a new vector."""
     after = 0
     while True:
         with database.transaction() as connection:
-            found = vectors.pending(connection, space, after, batch_size(space), "next")
+            found = vectors.pending(connection, space, after, batch_size(space, encoder.at_once), "next")
         if not found:
             return
         yield Waiting(space, [owner for owner, _ in found], [value for _, value in found])

@@ -40,10 +40,10 @@ def ahead(threads: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T
             future.cancel()
 
 
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+def batches(items: Iterable[T], size: int | Callable[[], int]) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter. A function is asked anew for each."""
     remaining = iter(items)
-    while batch := list(islice(remaining, size)):
+    while batch := list(islice(remaining, size() if callable(size) else size)):
         yield batch
 
 
