@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..toolkit_core.errors import FilterError, ImageError, SearchError
 from ..toolkit_core.records import SearchHit, SearchResults
 from .encoders import connected_encoders
 from .library import library_revision, opened_library
+from .pages import PageEnds, identity
 from .pictures import RESIZE_RULES, read_rgb, resized
 
 if TYPE_CHECKING:
@@ -39,8 +41,16 @@ WEIGHTS = {
 # Those of `toolkit_core.search`, which is not imported before the library is opened.
 SORTS = ("relevance", "date", "rating")
 
+# That of a threshold that keeps every image.
+NONE = -1.0
+
+# As far as pages are counted, with one image each.
+MOST_PAGES = 10_000
+
 # How much of a long filter is shown on each side of its mistake.
 MARKED = 60
+
+_page_ends = PageEnds()
 
 
 class DiffusionToolkitSearch(io.ComfyNode):
@@ -63,6 +73,8 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 "favorite images",
                 "newest images",
             ],
+            # Of others, ComfyUI does not show again what they said when their outputs are in its cache.
+            is_output_node=True,
             inputs=[
                 io.Image.Input(
                     "image", optional=True, tooltip="A picture to search by. Of a batch, the mean is searched by."
@@ -80,7 +92,8 @@ class DiffusionToolkitSearch(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**53 - 1,
-                    tooltip="An image of the library to search by, which is among its own results; 0 for none.",
+                    tooltip="An image of the library to search by, which is among its own results (the filter -id:7 "
+                    "leaves image 7 out); 0 for none.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -93,8 +106,8 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 io.Float.Input(
                     "threshold",
                     optional=True,
-                    default=-1.0,
-                    min=-1.0,
+                    default=NONE,
+                    min=NONE,
                     max=1.0,
                     step=0.01,
                     tooltip="The lowest score, a cosine similarity; -1 keeps every image.",
@@ -133,6 +146,18 @@ class DiffusionToolkitSearch(io.ComfyNode):
                     default="relevance",
                     tooltip="The order of what is found: the most alike, the newest, or the best rated first.",
                 ),
+                *(_threshold(name) for name in WEIGHTS),
+                io.Int.Input(
+                    "page",
+                    optional=True,
+                    default=1,
+                    min=1,
+                    max=MOST_PAGES,
+                    # With True the editor would choose pages at random.
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Which top_k images: 1 for the best ones, 2 for those that come behind them. From page to "
+                    "page, images that are added meanwhile neither move nor repeat what comes.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The found images as one batch, best first or as sorted."),
@@ -146,12 +171,18 @@ class DiffusionToolkitSearch(io.ComfyNode):
                 ),
                 io.String.Output("paths", is_output_list=True, tooltip="Their files."),
                 io.String.Output("prompts", is_output_list=True, tooltip="Their prompts; empty where there is none."),
+                io.String.Output(
+                    "scores_by_space",
+                    is_output_list=True,
+                    tooltip="How alike each of them is in every space that counts, as bge 0.690, clip_h 0.930.",
+                ),
             ],
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **inputs: Any) -> str:
-        return library_revision()
+    def fingerprint_inputs(cls, page: int | None = 1, **inputs: Any) -> str:
+        # None out of another node. The first page is the same wherever others end.
+        return library_revision() if page == 1 else f"{library_revision()}, {_page_ends.changes} ends changed"
 
     @classmethod
     def execute(
@@ -167,27 +198,32 @@ class DiffusionToolkitSearch(io.ComfyNode):
         filter: str = "",
         diversity: float = 0.0,
         sort: Sort = "relevance",
-        **weights: float,
+        page: int = 1,
+        **by_space: float,
     ) -> io.NodeOutput:
-        chosen = {name: weights[f"weight_{name}"] for name in WEIGHTS if weights.get(f"weight_{name}", 0.0) != 0}
+        search = {
+            "text": text if text.strip() else None,
+            "image": None if image is None else _pixels(image),
+            "image_id": image_id or None,
+            "weights": _set_values(by_space, "weight", 0.0),
+            "top_k": top_k,
+            "threshold": threshold if threshold > NONE else None,
+            "thresholds": _set_values(by_space, "threshold", NONE),
+            "filter": filter,
+            "diversity": diversity,
+            "sort": sort,
+        }
+        name = identity(search)
         with opened_library() as library:
             try:
                 hits = library.search(
-                    text if text.strip() else None,
-                    image=None if image is None else _pixels(image),
-                    image_id=image_id or None,
-                    weights=chosen,
-                    top_k=top_k,
-                    threshold=threshold if threshold > -1 else None,
-                    filter=filter,
-                    diversity=diversity,
-                    sort=sort,
-                    encoders=connected_encoders(clip, clip_vision),
+                    **search, page=_page_ends.begin(name, page), encoders=connected_encoders(clip, clip_vision)
                 )
             except FilterError as error:
                 raise _marked(error) from error
+            _page_ends.note(name, page, hits.end)
             if not hits:
-                return _nothing(_why_nothing(library, filter.strip(), threshold))
+                return _nothing(_why_nothing(library, search, page, hits.passed))
             vectors = library.image_vectors([hit.id for hit in hits])
         found, pictures = _read(hits)
         if not found:
@@ -211,8 +247,15 @@ class DiffusionToolkitSearch(io.ComfyNode):
             [hit.score for hit in found],
             [hit.path for hit in found],
             [hit.prompt or "" for hit in found],
-            ui=ui.PreviewText(_shown(hits, found)),
+            [_by_space(hit) for hit in found],
+            ui=ui.PreviewText(_shown(hits, found, page)),
         )
+
+
+def _set_values(by_space: Mapping[str, float], kind: str, unset: float) -> dict[str, float]:
+    """The weights or the thresholds that are set, by the name of a space."""
+    values = {name: by_space.get(f"{kind}_{name}", unset) for name in WEIGHTS}
+    return {name: value for name, value in values.items() if value != unset}
 
 
 def _weight(name: str) -> io.Float.Input:
@@ -225,6 +268,19 @@ def _weight(name: str) -> io.Float.Input:
         step=0.05,
         tooltip=f"How much {WEIGHTS[name]} counts; 0 leaves it out, below 0 finds what is unlike. With all at 0 "
         "a text counts by its meaning and a picture by its look.",
+    )
+
+
+def _threshold(name: str) -> io.Float.Input:
+    return io.Float.Input(
+        f"threshold_{name}",
+        optional=True,
+        default=NONE,
+        min=NONE,
+        max=1.0,
+        step=0.01,
+        advanced=True,
+        tooltip=f"The lowest similarity in {name}, which has to count for this; -1 keeps every image.",
     )
 
 
@@ -242,20 +298,27 @@ def _marked(error: FilterError) -> SearchError:
     )
 
 
-def _why_nothing(library: Library, filter: str, threshold: float) -> str:
+def _why_nothing(library: Library, search: Mapping[str, Any], page: int, passed: int) -> str:
     """In words why a search found nothing. Raises SearchError for a library that has nothing to find."""
+    from ..toolkit_core.search import no_such_page
+
+    if passed:
+        return no_such_page(page, search["top_k"], passed)
     status = library.status()
     if status.images == 0:
         raise SearchError(
             "The library is empty. Index a folder with the Diffusion Toolkit Indexer first, for example output."
         )
     one, all_of_them = "image", f"{status.images} images"
-    if filter:
+    if filter := search["filter"].strip():
         if not library.search(filter=filter, top_k=1):
             return f"No image fulfils the filter {filter}\nTake a part of it away."
         one, all_of_them = "image that fulfils the filter", "images that fulfil the filter"
-    if threshold > -1:
-        return f"No {one} has a score of {threshold:g} or more. Lower the threshold."
+    asked = [] if search["threshold"] is None else [f"a score of {search['threshold']:g} or more"]
+    asked += [f"a similarity of {value:g} or more in {name}" for name, value in search["thresholds"].items()]
+    if asked:
+        which = "the threshold" if len(asked) == 1 else "one of the thresholds"
+        return f"No {one} has {' and '.join(asked)}. Lower {which}."
     pending = [f"{count} in {space}" for space, count in status.pending.items() if count]
     raise SearchError(
         f"None of the {all_of_them} has all the embeddings that this search weighs. Pending are "
@@ -263,18 +326,31 @@ def _why_nothing(library: Library, filter: str, threshold: float) -> str:
     )
 
 
-def _shown(hits: SearchResults, found: list[SearchHit]) -> str:
-    """What the node shows: a line for each image that it gives, and whether there may be better ones."""
-    scores = [f"{hit.score:.3f}  " if hit.scores else "" for hit in found]
-    lines = [f"{score}{hit.id}  {Path(hit.path).name}" for score, hit in zip(scores, found, strict=True)]
+def _shown(hits: SearchResults, found: list[SearchHit], page: int) -> str:
+    """What the node shows: a line for each image that it gives, how its score comes about, and how sure that is."""
+    lines = []
     if hits.certainty == "budget":
-        lines.insert(0, "There may be better ones: the search ended before that was ruled out.")
+        lines.append("There may be better ones: the search ended before that was ruled out.")
+    if page > 1:
+        lines.append(f"Page {page}: images {hits.passed + 1} to {hits.passed + len(hits)}")
+    of_several = len(hits.weights) > 1
+    if of_several:
+        terms = " + ".join(f"{weight:.3g} {name}" for name, weight in hits.weights.items())
+        lines.append(f"score = {terms.replace('+ -', '- ')}")
+    for hit in found:
+        score = f"{hit.score:.3f}  " if hit.scores else ""
+        parts = f"  ({_by_space(hit)})" if of_several else ""
+        lines.append(f"{score}{hit.id}  {Path(hit.path).name}{parts}")
     return "\n".join(lines)
+
+
+def _by_space(hit: SearchHit) -> str:
+    return ", ".join(f"{name} {similarity:.3f}" for name, similarity in hit.scores.items())
 
 
 def _nothing(message: str) -> io.NodeOutput:
     return io.NodeOutput(
-        *[ExecutionBlocker(message)] * 3, *[[ExecutionBlocker(message)]] * 4, ui=ui.PreviewText(message)
+        *[ExecutionBlocker(message)] * 3, *[[ExecutionBlocker(message)]] * 5, ui=ui.PreviewText(message)
     )
 
 

@@ -156,6 +156,8 @@ class SearchResults(list[SearchHit]):
     did not name can be among them, so they are as right as the indexes are. "budget": the search ended before that was
     shown.
     next_page: what `Library.search` takes as `page` to go on behind them; None where they end.
+    end: the same also where they end, for what may come later; None where nothing was found, and of diverse results.
+    passed: how many images come before them. Of a page that is not there, how many there are in all.
     weights: how much each part of the query counted, by its name; without signs they sum to 1. Empty for a list.
     """
 
@@ -165,11 +167,15 @@ class SearchResults(list[SearchHit]):
         *,
         certainty: Certainty = "exact",
         next_page: str | None = None,
+        end: str | None = None,
+        passed: int = 0,
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(hits)
         self.certainty: Certainty = certainty
         self.next_page = next_page
+        self.end = end
+        self.passed = passed
         self.weights = dict(weights or {})
 
 

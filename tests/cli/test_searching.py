@@ -45,6 +45,17 @@ def test_page_behind_the_last_image_says_that_there_are_no_more(run: Run, ask: A
     assert run(*asked, "--page", token).stdout == "There are no more.\n"
 
 
+def test_page_is_also_asked_for_by_its_number(run: Run, ask: Ask, filled: Any) -> None:
+    asked = ("search", "--id", filled.ids[0], "--weight", "clip_h=1", "--top-k", 3)
+    assert ask(*asked, "--page", 2) == ask(*asked, "--page", ask(*asked)["next_page"])
+    assert (ask(*asked, "--page", 2)["passed"], ask(*asked, "--page", 7)["passed"]) == (3, 5)
+    there_is_none = "There is no page 3: the search finds 5 images, which 2 pages of 3 hold.\n"
+    assert run(*asked, "--page", 3).stdout == there_is_none
+    assert names(ask("search", "--filter", "fox or lighthouse", "--top-k", 2, "--page", 2)["hits"])[-1] == "fox.png"
+    refused = run(*asked, "--page", 0, check=False)
+    assert (refused.returncode, refused.stderr) == (1, "Error: page is 0; the first page is 1.\n")
+
+
 def test_negative_weight_asks_for_images_unlike(ask: Ask, filled: Any) -> None:
     weights = ("--weight", "clip_h=-3", "--weight", "bge=1")
     found = ask("search", "--id", filled.ids[0], *weights, "--filter", "fox or badger")

@@ -161,11 +161,16 @@ def start_comfyui(comfyui_source: Path) -> Callable[..., Any]:
     """Starts a ComfyUI in a folder of its own, with the pack under a name of its own, and stops it after the block.
 
     settings: what its user has set in the editor; new outputs are not indexed by themselves, unless they say so.
+    pack: the name of the pack's folder. Where it has spaces, ComfyUI serves no scripts of it to the editor.
     """
 
     @contextlib.contextmanager
     def start(
-        base: Path, models: Path | None = None, settings: dict[str, Any] | None = None, **environment: str
+        base: Path,
+        models: Path | None = None,
+        settings: dict[str, Any] | None = None,
+        pack: str = "my images, 5 embeddings",
+        **environment: str,
     ) -> Iterator[ComfyUI]:
         packs = base / "custom_nodes"
         for folder in (packs, base / "input", base / "output", base / "models"):
@@ -173,7 +178,7 @@ def start_comfyui(comfyui_source: Path) -> Callable[..., Any]:
         settings_file = base / "user" / "default" / "comfy.settings.json"
         settings_file.parent.mkdir(parents=True)
         settings_file.write_text(json.dumps({"DiffusionToolkit.AutoIndex.Mode": "off", **(settings or {})}))
-        (packs / "my images, 5 embeddings").symlink_to(PACK, target_is_directory=True)
+        (packs / pack).symlink_to(PACK, target_is_directory=True)
         (packs / "observer_nodes").symlink_to(HERE / "observer_nodes", target_is_directory=True)
         if (ipadapter := _ipadapter(comfyui_source)) is not None:
             (packs / "ComfyUI_IPAdapter_plus").symlink_to(ipadapter, target_is_directory=True)
@@ -183,7 +188,7 @@ def start_comfyui(comfyui_source: Path) -> Callable[..., Any]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         arguments = ["--cpu", "--disable-auto-launch", "--disable-all-custom-nodes", "--whitelist-custom-nodes"]
-        arguments += [pack.name for pack in packs.iterdir()]
+        arguments += [folder.name for folder in packs.iterdir()]
         arguments += ["--base-directory", str(base), "--port", str(port), "--database-url", "sqlite:///:memory:"]
         log = base / "comfyui.log"
         outside = {k: v for k, v in os.environ.items() if not k.startswith(("DIFFUSION_TOOLKIT", "PYTHONPATH"))}
@@ -218,12 +223,15 @@ def comfyui(start_comfyui: Callable[..., Any], weights: Path, tmp_path_factory: 
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quick_comfyui(start_comfyui: Callable[..., Any], tiny_weights: Path, tmp_path_factory: Any) -> Iterator[ComfyUI]:
-    """With tiny weights in the folders where the pack finds them, for what is not about ComfyUI's own models."""
+    """With tiny weights in the folders where the pack finds them, for what is not about ComfyUI's own models.
+
+    One for each file of tests, so that no file finds in its library what another one has put there.
+    """
     models = tmp_path_factory.mktemp("models")
     (models / "text_encoders").symlink_to(tiny_weights, target_is_directory=True)
-    with start_comfyui(tmp_path_factory.mktemp("quick_comfyui"), models) as running:
+    with start_comfyui(tmp_path_factory.mktemp("quick_comfyui"), models, pack="5_embeddings") as running:
         yield running
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from toolkit_core.database.segments import seal
+from toolkit_core.search import PARTS
 
 SUBJECTS = ("fox", "lighthouse", "robot", "teapot")
 
@@ -55,7 +56,7 @@ def search(searched: Searched, graph: Any, **inputs: Any) -> Any:
     found = graph.add("DiffusionToolkitSearch", **inputs)
     for output, name in enumerate(("images", "embeds", "negative")):
         graph.observe(name, found(output))
-    for output, name in enumerate(("ids", "scores", "paths", "prompts"), 3):
+    for output, name in enumerate(("ids", "scores", "paths", "prompts", "scores_by_space"), 3):
         graph.observe_list(name, found(output))
     for name in ("images.safetensors", "ids.json"):
         (searched.comfyui.output / name).unlink(missing_ok=True)
@@ -220,6 +221,96 @@ def test_diversity_finds_pictures_that_differ(searched: Searched, plain_graph: A
     assert found[0.0] != found[1.0]
 
 
+def test_thresholds_are_of_the_score_and_of_each_space(searched: Searched, plain_graph: Any) -> None:
+    query = {"image_id": searched.ids["4.png"], "filter": "path:searched", "top_k": 9}
+    weights = {"bge": 0.5, "clip_h": 0.5}
+    given = {**query, **{f"weight_{name}": weight for name, weight in weights.items()}}
+    whole = searched.library.search(**query, weights=weights)
+    by_picture = sorted((hit.scores["clip_h"] for hit in whole), reverse=True)
+    thresholds = {"clip_h": by_picture[3] - 1e-3, "bge": min(hit.scores["bge"] for hit in whole[:2])}
+    assert search(searched, plain_graph(), **given, threshold_clip_h=thresholds["clip_h"]).error is None
+    assert searched.comfyui.list("ids") == [hit.id for hit in whole if hit.scores["clip_h"] >= thresholds["clip_h"]]
+    set_values = {f"threshold_{name}": value for name, value in thresholds.items()}
+    assert search(searched, plain_graph(), **given, **set_values, threshold=whole[1].score - 1e-3).error is None
+    bounded = searched.library.search(**query, weights=weights, thresholds=thresholds, threshold=whole[1].score - 1e-3)
+    assert searched.comfyui.list("ids") == [hit.id for hit in bounded]
+    given["filter"] += " -robot"
+    job = search(searched, plain_graph(), **given, threshold=0.2, threshold_clip_h=1.0, threshold_bge=0.9)
+    assert job.texts["DiffusionToolkitSearch"] == (
+        "No image that fulfils the filter has a score of 0.2 or more and a similarity of 0.9 or more in bge and a "
+        "similarity of 1 or more in clip_h. Lower one of the thresholds."
+    )
+
+
+def test_each_image_has_its_score_by_space(searched: Searched, plain_graph: Any) -> None:
+    weights = {"bge": 1.5, "clip_h": -0.5}
+    query = {"image_id": searched.ids["4.png"], "filter": "path:searched", "top_k": 3}
+    job = search(searched, plain_graph(), **query, weight_bge=1.5, weight_clip_h=-0.5)
+    hits = searched.library.search(**query, weights=weights)
+    by_space = [f"bge {hit.scores['bge']:.3f}, clip_h {hit.scores['clip_h']:.3f}" for hit in hits]
+    assert searched.comfyui.list("scores_by_space") == by_space
+    formula, *lines = job.texts["DiffusionToolkitSearch"].splitlines()
+    assert formula == "score = 0.75 bge - 0.25 clip_h"
+    names = [Path(hit.path).name for hit in hits]
+    scores = [f"{hit.score:.3f}  {hit.id}" for hit in hits]
+    assert lines == [f"{s}  {name}  ({parts})" for s, name, parts in zip(scores, names, by_space, strict=True)]
+
+
+def test_pages_go_on_where_the_one_before_ended_whatever_is_added(
+    searched: Searched, plain_graph: Any, save_png: Any
+) -> None:
+    id = searched.ids["4.png"]
+    query = {"image_id": id, "filter": "path:searched or path:arrived", "top_k": 4}
+
+    def page(number: int) -> list[int]:
+        nonlocal said
+        said = search(searched, plain_graph(), **query, page=number).texts["DiffusionToolkitSearch"]
+        return searched.comfyui.list("ids")
+
+    said = ""
+    whole = [hit.id for hit in searched.library.search(**{**query, "top_k": 9})]
+    assert page(1) == whole[:4]
+    assert not said.startswith("Page")
+    for number in range(3):  # the same picture
+        save_png(searched.comfyui.output / "arrived" / f"{number}.png", 4, f"arrived {number}", "", (256, 384))
+    graph = plain_graph()
+    graph.add("DiffusionToolkitIndexer", folder="output/arrived")
+    searched.comfyui.done(graph)
+    assert page(2) == whole[4:8]
+    assert said.startswith("Page 2: images 5 to 8\n")
+    assert page(3) == whole[8:]
+    assert searched.comfyui.list("ids") == whole[8:]
+    first = page(1)  # begins anew, and with it what is behind
+    assert (first[0], len(set(first) - set(whole))) == (id, 3)
+    assert page(3) == whole[5:]
+    assert page(2) == whole[1:5]
+
+
+@pytest.mark.parametrize("query", [{}, {"text": "a robot"}], ids=["list", "search"])
+def test_page_may_be_asked_for_first(searched: Searched, plain_graph: Any, query: dict[str, Any]) -> None:
+    query = {**query, "filter": "path:searched -prompt:none"}
+    hits = searched.library.search(**query, top_k=9)
+    job = search(searched, plain_graph(), **query, top_k=3, page=2)
+    assert searched.comfyui.list("ids") == [hit.id for hit in hits[3:6]]
+    assert job.texts["DiffusionToolkitSearch"].startswith("Page 2: images 4 to 6\n")
+
+
+def test_page_behind_the_last_says_how_many_images_there_are(searched: Searched, plain_graph: Any) -> None:
+    query = {"image_id": searched.ids["4.png"], "filter": "fox path:searched", "top_k": 1}
+    for page in (9, 3, 10):
+        job = search(searched, plain_graph(), **query, page=page)
+        assert job.error is None
+        there_is_none = f"There is no page {page}: the search finds 2 images, which 2 pages of 1 hold."
+        assert job.texts["DiffusionToolkitSearch"] == there_is_none
+        assert not (searched.comfyui.output / "ids.json").exists()
+
+
+def test_page_out_of_another_node_is_checked(searched: Searched, plain_graph: Any) -> None:
+    graph = plain_graph()
+    job = search(searched, graph, filter="fox", page=graph.add("PrimitiveInt", value=0)(0))
+    assert "page is 0; the first page is 1" in (job.error or "")
+
+
 @pytest.mark.parametrize("connected", [False, True], ids=["alone", "with a CLIP Vision"])
 def test_text_is_looked_for_in_the_pictures(searched: Searched, plain_graph: Any, connected: bool) -> None:
     """A CLIP Vision has no text tower; the library's own CLIP-H, which has one, is the same weights."""
@@ -291,11 +382,45 @@ def test_search_that_is_not_sure_says_so(searched: Searched, plain_graph: Any) -
     weights = {"weight_bge": 1.0, "weight_clip_h": -1.0}
     job = search(searched, plain_graph(), image_id=searched.ids["3.png"], **weights, top_k=2)
     assert job.error is None
-    first, *others = job.texts["DiffusionToolkitSearch"].splitlines()
+    first, formula, *others = job.texts["DiffusionToolkitSearch"].splitlines()
     assert first == "There may be better ones: the search ended before that was ruled out."
+    assert formula == "score = 0.5 bge - 0.5 clip_h"
     assert len(others) == len(searched.comfyui.list("ids")) == 2
     job = search(searched, plain_graph(), image_id=searched.ids["3.png"], top_k=2)
     assert len(job.texts["DiffusionToolkitSearch"].splitlines()) == 2
+
+
+QUEUE_AND_READ = """async inputs => {
+    app.graph.clear();
+    const search = LiteGraph.createNode("DiffusionToolkitSearch");
+    app.graph.add(search);
+    const widget = name => search.widgets.find(widget => widget.name === name);
+    for (const [name, value] of Object.entries(inputs)) widget(name).value = value;
+    const values = JSON.stringify(search.serialize().widgets_values);
+    const shown = [];
+    for (const page of [1, 2, 1]) {
+        widget("page").value = page;
+        const ended = new Promise(done => app.api.addEventListener("execution_success", done, { once: true }));
+        await app.queuePrompt(0);
+        await ended;
+        shown.push(widget("result").value);
+    }
+    const sent = (await app.graphToPrompt()).output[search.id].inputs;
+    return [shown, "result" in sent, JSON.stringify(search.serialize().widgets_values) === values];
+}"""
+
+
+def test_editor_shows_what_was_found_on_the_node_and_saves_nothing_of_it(
+    searched: Searched, plain_graph: Any, open_editor: Callable[[str], Any]
+) -> None:
+    inputs = {"text": "a robot", "weight_bge": 1, "weight_clip_l": 1, "top_k": 3}
+    editor = open_editor(searched.comfyui.url)
+    editor.wait_for_function("app.api.socket.readyState === WebSocket.OPEN && app.api.clientId")
+    shown, is_sent, is_saved_as_before = editor.evaluate(QUEUE_AND_READ, inputs)
+    by_page = {n: search(searched, plain_graph(), **inputs, page=n).texts["DiffusionToolkitSearch"] for n in (1, 2)}
+    assert shown == [by_page[1], by_page[2], by_page[1]]
+    assert by_page[2].startswith("Page 2: images 4 to 6\nscore = 0.5 bge + 0.5 clip_l\n")
+    assert (is_sent, is_saved_as_before) == (False, True)
 
 
 OLD_WIDGETS = {
@@ -348,12 +473,14 @@ def test_workflow_saved_before_there_were_filters_runs_as_it_did(
     }
     comfyui = searched.comfyui
     prompt = prompt_by_editor(open_editor(comfyui.url), workflow)
-    added = {"filter": "", "weight_clip_h_text": 0, "diversity": 0, "sort": "relevance"}
+    added: dict[str, Any] = {"filter": "", "weight_clip_h_text": 0, "diversity": 0, "sort": "relevance", "page": 1}
+    added |= {f"threshold_{name}": -1 for name in PARTS}
     assert prompt["1"]["inputs"] == {**values, **added}
     job = comfyui.wait(comfyui.post("/prompt", {"prompt": prompt})["prompt_id"])
     assert job.error is None
     assert job.texts == search(searched, plain_graph(), **values).texts
-    assert len(job.texts["DiffusionToolkitSearch"].splitlines()) == 3
+    formula, *others = job.texts["DiffusionToolkitSearch"].splitlines()
+    assert (formula, len(others)) == ("score = 0.667 bge + 0.333 clip_l", 3)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +489,8 @@ def test_workflow_saved_before_there_were_filters_runs_as_it_did(
         ({}, "Give a text, a picture, an image id, a vector or a filter to search by"),
         ({"image_id": 999999}, "The library has no image with id 999999"),
         ({"text": "a fox", "weight_clip_h": 1.0}, "clip_h has a weight, but there is no image to search by"),
+        ({"text": "a fox", "threshold_clip_h": 0.5}, "clip_h has a threshold, but is no part of this search"),
+        ({"text": "a fox", "page": 2, "diversity": 0.5}, "diversity is 0.5, which chooses among the best images"),
     ],
 )
 def test_what_cannot_be_searched_is_an_error(

@@ -50,9 +50,9 @@ def test_stopped_database_is_an_error_that_says_what_to_do(
 
 
 def test_import_opens_nothing(dead_comfyui: Any, quick_comfyui: Any) -> None:
-    for comfyui in (dead_comfyui, quick_comfyui):
+    for comfyui, pack in ((dead_comfyui, "my images, 5 embeddings"), (quick_comfyui, "5_embeddings")):
         log = comfyui.log.read_text(errors="replace")
-        assert re.search(r"[\d.]+ seconds: .*my images, 5 embeddings", log), log[-3000:]
+        assert re.search(rf"[\d.]+ seconds: .*{pack}", log), log[-3000:]
         opened = log.find("Opened ")
         assert opened == -1 or opened > log.find("To see the GUI")
 
@@ -115,25 +115,32 @@ def test_contract_of_ids_and_inputs(quick_comfyui: Any) -> None:
     ]  # fmt: skip
     assert set(loader["input"]["required"]) == {"image_id", "embedding_type"}
     assert set(loader["input"]["optional"]) == {"clip", "conditioning"}
-    assert search["output"] == ["IMAGE", "EMBEDS", "EMBEDS", "INT", "FLOAT", "STRING", "STRING"]
-    assert search["output_is_list"] == [False, False, False, True, True, True, True]
+    assert search["output"] == ["IMAGE", "EMBEDS", "EMBEDS", "INT", "FLOAT", "STRING", "STRING", "STRING"]
+    assert search["output_is_list"] == [False] * 3 + [True] * 5
     # In this order: the editor keeps the values of widgets by their position.
     assert list(search["input"]["optional"]) == [
         "image", "text", "image_id", "clip_vision", "clip",
         "weight_bge", "weight_bge_negative", "weight_clip_h", "weight_clip_l", "weight_clip_g",
         "top_k", "threshold", "resize",
         "filter", "weight_clip_h_text", "diversity", "sort",
+        "threshold_bge", "threshold_bge_negative", "threshold_clip_h", "threshold_clip_l", "threshold_clip_g",
+        "threshold_clip_h_text", "page",
     ]  # fmt: skip
+    advanced = [name for name, (_, options) in search["input"]["optional"].items() if options.get("advanced")]
+    assert advanced == [name for name in search["input"]["optional"] if name.startswith("threshold_")]
+    # Choosing pages at random is what the editor offers by default.
+    assert search["input"]["optional"]["page"][1]["control_after_generate"] == "fixed"
     wanted = {"folder", "recursive", "clip", "clip_vision", "keep_conditioning", "reindex"}
     assert {*indexer["input"]["required"], *indexer["input"]["optional"]} == wanted
     assert indexer["output_node"]
+    assert search["output_node"]
 
 
 def test_locales_help_and_templates_are_served(quick_comfyui: Any) -> None:
     locale = quick_comfyui.get("/i18n")["en"]["nodeDefs"]
     assert set(NODES) <= set(locale)
     templates = quick_comfyui.get("/workflow_templates")
-    own = next(names for pack, names in templates.items() if "my images" in pack)
+    own = next(names for pack, names in templates.items() if pack == "5_embeddings")
     assert len(own) == 3
 
 

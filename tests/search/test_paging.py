@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from toolkit_core.database.segments import seal
 from toolkit_core.errors import SearchError
 from toolkit_core.library import Library
 from toolkit_core.records import SearchHit
+from toolkit_core.search import pages
 from toolkit_core.spaces import SPACES
 
 from .vectors import Filled, fill, image_row
@@ -126,6 +128,61 @@ def test_pages_stay_as_they_are_while_images_are_added(database: Database, home:
         second = library.search(vectors=query, top_k=20, page=first.next_page)
         third = library.search(vectors=query, top_k=20, page=second.next_page)
         assert [hit.id for hit in (*first, *second, *third)] == before
+
+
+def test_page_that_ended_the_search_goes_on_with_what_comes_behind_it_later(
+    database: Database, home: Path, schema: str
+) -> None:
+    """Not with what it gave already, although images that are more alike have come, too."""
+    filled = fill(database, 30)
+    query = {"clip_h": filled.vectors["clip_h"][5]}
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
+        first = library.search(vectors=query, top_k=20)
+        last = library.search(vectors=query, top_k=20, page=first.next_page)
+        assert (len(last), last.next_page, last.passed) == (10, None, 20)
+        with database.transaction() as connection:
+            made = [images.write(connection, [image_row(number, None)])[0] for number in range(1000, 1020)]
+            likeness = np.where(np.arange(20)[:, np.newaxis] % 2, query["clip_h"], -query["clip_h"])
+            vectors.write(connection, SPACES["clip_h"], made, likeness)
+        later = library.search(vectors=query, top_k=20, page=last.end)
+        assert ([hit.id for hit in later], later.passed) == (made[::2], 30)
+        nothing = library.search(vectors=query, top_k=20, page=later.end)
+        assert (nothing, nothing.passed, nothing.end) == ([], 40, later.end)
+
+
+@pytest.mark.parametrize(
+    "query", [{"image_id": 5}, {"image_id": 5, "weights": {"bge": 0.5, "clip_h": -0.5}}, {}], ids=str
+)
+def test_page_by_its_number_is_the_one_that_is_reached_from_page_to_page(
+    database: Database, home: Path, schema: str, query: dict[str, Any]
+) -> None:
+    fill(database, 100)
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
+        search = partial(library.search, **query, filter="seed:<65", top_k=20)
+        page: str | int | None = None
+        for number in (1, 2, 3, 4):
+            reached, counted = search(page=page), search(page=number)
+            assert [hit.id for hit in counted] == [hit.id for hit in reached]
+            assert counted.passed == reached.passed == 20 * (number - 1)
+            assert counted.next_page == reached.next_page
+            page = reached.next_page
+        assert (len(counted), page) == (5, None)
+        behind = search(page=9)
+        assert (behind, behind.passed, behind.next_page) == ([], 65, None)
+
+
+def test_page_is_counted_as_far_as_a_search_reaches(
+    database: Database, home: Path, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database, 60)
+    monkeypatch.setattr(pages, "MOST_RESULTS", 50)
+    with Library.open(home, library=schema, weights=["/nowhere"]) as library:
+        assert len(library.search(image_id=1, top_k=10, page=5)) == 10
+        with pytest.raises(SearchError, match="Page 6 of 10 images each ends behind image 50"):
+            library.search(image_id=1, top_k=10, page=6)
+        last = library.search(filter="seed:<49", image_id=1, top_k=20, page=3)
+        assert (len(last), last.passed) == (9, 40)
+        assert library.search(filter="seed:<49", image_id=1, top_k=10, page=6).passed == 49
 
 
 def test_filter_alone_lists_images_page_by_page(database: Database, home: Path, schema: str) -> None:

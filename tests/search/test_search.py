@@ -186,6 +186,8 @@ def test_search_without_weights_says_what_is_missing(home: Path, searched: Libra
         ({"text": "fox", "top_k": 1.5}, SearchError, "top_k is 1.5"),
         ({"filter": "fox", "threshold": 0.9}, SearchError, "threshold needs something to be like"),
         ({"filter": "fox", "diversity": 0.5}, SearchError, "diversity needs something to be like"),
+        ({"image_id": 1, "page": 0}, SearchError, "page is 0; the first page is 1"),
+        ({"image_id": 1, "page": 2, "diversity": 0.5}, SearchError, "leaves no further pages"),
         ({"text": "fox", "threshold": float("nan")}, SearchError, "threshold is nan"),
         ({"text": "fox", "weights": {"smell": 1}}, SearchError, "'smell' is no embedding"),
         ({"text": "fox", "weights": {"bge": 0}}, SearchError, "All weights are 0"),

@@ -144,6 +144,14 @@ def thresholds_by_space(items: Sequence[str] | None) -> tuple[float | None, dict
     return named.pop("", None), named
 
 
+def page_or_number(page: str | None) -> str | int | None:
+    """The value of --page: a number where it is one."""
+    try:
+        return None if page is None else int(page)
+    except ValueError:
+        return page
+
+
 def print_result(result: Result, as_json: bool, in_words: Callable[[Console, Result], None]) -> None:
     """Print what a command did or found, for programs or for people."""
     if as_json:

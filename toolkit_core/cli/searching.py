@@ -24,6 +24,7 @@ from .options import (
     err,
     opened,
     out,
+    page_or_number,
     print_json,
     print_result,
     thresholds_by_space,
@@ -48,7 +49,14 @@ def search(
         float, typer.Option(help="From 0 to 1: how much they should differ instead of being like what is asked for.")
     ] = 0.0,
     sort: Annotated[str, typer.Option(help="The found images by relevance, date or rating.")] = "relevance",
-    page: Annotated[str | None, typer.Option(help="Where to go on, as the page before says it.")] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PAGE|NUMBER",
+            help="Where to go on, as the page before says it; or the page's number, counted as the library is now.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="How each score comes about, and how sure it is.")] = False,
     weights: Weights = None,
     home: Home = None,
@@ -64,6 +72,7 @@ def search(
     """
     counted = weights_by_space(weight)
     lowest, thresholds = thresholds_by_space(threshold)
+    begin = page_or_number(page)
     with opened(home, database_url, library, weights, device, dtype) as images:
         results = images.search(
             text,
@@ -76,7 +85,7 @@ def search(
             filter=filter,
             diversity=diversity,
             sort=cast("Sort", sort),
-            page=page,
+            page=begin,
         )
     if as_json:
         print_json(
@@ -84,11 +93,16 @@ def search(
                 "hits": results,
                 "weights": results.weights,
                 "certainty": results.certainty,
+                "passed": results.passed,
                 "next_page": results.next_page,
             }
         )
+    elif isinstance(begin, int) and not results and results.passed:
+        from ..search import no_such_page
+
+        out.print(no_such_page(begin, top_k, results.passed))
     else:
-        print_results(out, results, explain=explain, is_first=page is None)
+        print_results(out, results, explain=explain)
 
 
 def neighbours(

@@ -38,7 +38,7 @@ class Using(OpenedLibrary):
         filter: str | None = None,
         diversity: float = 0.0,
         sort: Sort = "relevance",
-        page: str | None = None,
+        page: str | int | None = None,
         encoders: Mapping[str, EncoderSource] | None = None,
     ) -> SearchResults:
         """The images most like what is given, best first; with nothing but a filter, the newest of its images first.
@@ -55,7 +55,8 @@ class Using(OpenedLibrary):
         similarity by embedding. filter: see docs/filters.md.
         diversity: from 0 to 1, how much the images should differ from each other instead of being like what is given.
         sort: the found images by "relevance", "date" or "rating". page: `next_page` of the results to go on behind;
-        images that are added meanwhile neither move nor repeat what comes.
+        images that are added meanwhile neither move nor repeat what comes. Or its number: page 3 is counted anew from
+        the best image on, as far as image 10,000.
         encoders: used in this call in place of the library's own, as in `index`.
         Raises SearchError (FilterError), ImageNotFound, PathNotFound, ImageError, EncoderError (WeightsMissing,
         EncoderMismatch, TextTowerMissing), DatabaseError.

@@ -18,12 +18,12 @@ CERTAINTIES: Mapping[Certainty, str] = {
 }
 
 
-def print_results(console: Console, results: SearchResults, *, explain: bool, is_first: bool) -> None:
+def print_results(console: Console, results: SearchResults, *, explain: bool) -> None:
     """A page of what a search found, and how to get the next one.
 
     explain: how each score comes about, and how sure it is that these are the best.
     """
-    if not results and not is_first:
+    if not results and results.passed:
         console.print("There are no more.")
         return
     if explain and results.weights and results:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import blake2b
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,18 +20,18 @@ from ..database.similarity import Bounds, QueryVector
 from ..encoders.pixels import clip_pixels, decode
 from ..errors import SearchError
 from ..named_paths import named_path
-from ..records import SearchHit, SearchResults
+from ..records import Certainty, SearchHit, SearchResults
 from ..space_encoders import SpaceEncoders
 from ..spaces import EMBEDDING_ALIASES, EMBEDDINGS, SPACES, Embedding
 from .diversity import most_diverse
 from .filter_language import parse_filter
+from .pages import MOST_RESULTS, Page
 from .ranking import rank
 
 Sort: TypeAlias = Literal["relevance", "date", "rating"]
 Pixels: TypeAlias = NDArray[np.uint8]
 Vector: TypeAlias = NDArray[np.float32]
 
-MOST_RESULTS = 10_000
 SORTS: tuple[Sort, ...] = ("relevance", "date", "rating")
 # A text that is looked for in the pictures themselves: their CLIP-H vectors against its own.
 PICTURED_TEXT = "clip_h_text"
@@ -65,32 +62,42 @@ class Query:
     filter: str | None = None
     diversity: float = 0.0
     sort: Sort = "relevance"
-    page: str | None = None
+    page: str | int | None = None
+
+    def digest(self) -> str:
+        """What tells it from others, but for the size and the number of its page."""
+        values = [
+            self.text,
+            _bytes_of(self.image),
+            self.image_id,
+            sorted((part_name(name), _bytes_of(_array(name, vector))) for name, vector in self.vectors.items()),
+            sorted((part_name(name), weight) for name, weight in self.weights.items()),
+            self.threshold,
+            sorted((part_name(name), threshold) for name, threshold in self.thresholds.items()),
+            (self.filter or "").strip(),
+            self.sort,
+        ]
+        return blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
 
 def search(database: Database, encoders: SpaceEncoders, query: Query) -> SearchResults:
     """The images most like the query, best first. See `Library.search`."""
     _check(query)
     condition = condition_of(query.filter)
-    page = None if query.page is None else _Page.read(query.page, query)
+    page = Page.of(query.page, query.top_k, query.digest())
     parts = _parts(database, encoders, query)
     if not parts:
         return _listing(database, query, condition, page)
-    wanted = query.top_k if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
-    after = None if page is None else (page.after.score, page.after.id)
-    bounds = Bounds(wanted, condition, query.threshold, after)
+    wanted = page.reach if query.diversity == 0 else min(query.top_k * POOL_FOR_ONE, MOST_RESULTS)
+    after = None if page.after is None else (page.after.score, page.after.id)
     with database.autocommit() as connection:
-        ranking = rank(connection, parts, bounds, 0 if page is None else page.passed)
-        hits = ranking.hits
+        ranking = rank(connection, parts, Bounds(wanted, condition, query.threshold, after), page.passed)
+        found = ranking.hits
         if query.diversity > 0:
-            hits = _diverse(connection, hits, query)
-    following = _Page.behind(page, hits, query) if len(hits) == query.top_k and query.diversity == 0 else None
-    return SearchResults(
-        _sorted(hits, query.sort),
-        certainty=ranking.certainty,
-        next_page=following,
-        weights={name: part.weight for name, part in parts.items()},
-    )
+            found = _diverse(connection, found, query)
+    results = _results(query, page, found, ranking.certainty, {name: part.weight for name, part in parts.items()})
+    results[:] = _sorted(results, query.sort)
+    return results
 
 
 def condition_of(filter: str | None) -> Condition | None:
@@ -116,6 +123,11 @@ def _check(query: Query) -> None:
     if not 0 <= query.diversity <= 1:
         raise SearchError(
             f"diversity is {query.diversity}; it lies between 0, the most alike, and 1, the most diverse."
+        )
+    if query.diversity > 0 and query.page not in (None, 1):
+        raise SearchError(
+            f"diversity is {query.diversity}, which chooses among the best images and leaves no further pages. Ask for "
+            "page 1, or with a diversity of 0."
         )
     if query.sort not in SORTS:
         raise SearchError(f"sort is {query.sort!r}; there are {', '.join(SORTS)}.")
@@ -245,15 +257,29 @@ def _checked(name: str, vector: Vector) -> Vector:
     return vector if SMALLEST_EXPONENT <= exponent <= LARGEST_EXPONENT else np.ldexp(vector, -exponent)
 
 
-def _listing(database: Database, query: Query, condition: Condition | None, page: _Page | None) -> SearchResults:
+def _listing(database: Database, query: Query, condition: Condition | None, page: Page) -> SearchResults:
     """What fulfils the filter, newest first, or best rated first."""
     for name, given in (("threshold", query.threshold is not None), ("diversity", query.diversity > 0)):
         if given:
             raise SearchError(f"{name} needs something to be like: give a text, a picture, an image id or a vector.")
     order = "rating" if query.sort == "rating" else "date"
     with database.transaction() as connection:
-        hits = listing.listed(connection, order, query.top_k, condition, None if page is None else page.after)
-    return SearchResults(hits, next_page=_Page.behind(page, hits, query) if len(hits) == query.top_k else None)
+        found = listing.listed(connection, order, page.reach, condition, page.after)
+    return _results(query, page, found)
+
+
+def _results(
+    query: Query,
+    page: Page,
+    found: list[SearchHit],
+    certainty: Certainty = "exact",
+    weights: Mapping[str, float] | None = None,
+) -> SearchResults:
+    """Of what was found for a page, its images as the results."""
+    hits, passed = page.cut(found)
+    end = page.end(found) if query.diversity == 0 else None
+    following = end if len(hits) == query.top_k else None
+    return SearchResults(hits, certainty=certainty, passed=passed, end=end, next_page=following, weights=weights)
 
 
 def _diverse(connection: Connection, hits: list[SearchHit], query: Query) -> list[SearchHit]:
@@ -277,57 +303,8 @@ def _sorted(hits: list[SearchHit], sort: Sort) -> list[SearchHit]:
     return sorted(newest, key=lambda hit: -1 if hit.rating is None else hit.rating, reverse=True)
 
 
-@dataclass(frozen=True)
-class _Page:
-    """Where a page ends: its last image, and how many images lie before the next one."""
-
-    after: SearchHit
-    passed: int
-
-    @classmethod
-    def behind(cls, page: _Page | None, hits: list[SearchHit], query: Query) -> str:
-        last = hits[-1]
-        passed = len(hits) + (0 if page is None else page.passed)
-        date = None if last.modified_at is None else last.modified_at.isoformat()
-        values = [passed, last.id, last.score, date, last.rating, _digest(query)]
-        return base64.urlsafe_b64encode(json.dumps(values, separators=(",", ":")).encode()).decode()
-
-    @classmethod
-    def read(cls, text: str, query: Query) -> _Page:
-        """Raises SearchError for a text that `behind` did not make, or made of another query."""
-        try:
-            passed, id, score, date, rating, digest = json.loads(base64.urlsafe_b64decode(text))
-            modified_at = None if date is None else datetime.fromisoformat(date)
-            last = SearchHit(
-                int(id), "", float(score), {}, None, modified_at, rating=None if rating is None else int(rating)
-            )
-            if not (0 < int(passed) <= 2**31 and abs(last.id) < 2**63 and np.isfinite(last.score)):
-                raise ValueError(text)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise SearchError(f"{text!r} is no page of a search; take `next_page` of the results before it.") from error
-        if digest != _digest(query):
-            raise SearchError("That page is of another search: ask for it as the page before was asked for.")
-        return cls(last, int(passed))
-
-
-def _digest(query: Query) -> str:
-    """What tells a query from others, but for the size and the number of its page."""
-    values = [
-        query.text,
-        _bytes_of(query.image),
-        query.image_id,
-        sorted((part_name(name), _bytes_of(_array(name, vector))) for name, vector in query.vectors.items()),
-        sorted((part_name(name), weight) for name, weight in query.weights.items()),
-        query.threshold,
-        sorted(query.thresholds.items()),
-        (query.filter or "").strip(),
-        query.sort,
-    ]
-    return blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-
-
 def _bytes_of(value: Path | str | bytes | NDArray[np.generic] | None) -> str:
-    raw = (
-        value.tobytes() if isinstance(value, np.ndarray) else value if isinstance(value, bytes) else str(value).encode()
-    )
+    if isinstance(value, np.ndarray):
+        value = value.tobytes()
+    raw = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
     return blake2b(raw, digest_size=6).hexdigest()
