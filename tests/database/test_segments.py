@@ -256,6 +256,35 @@ def test_search_goes_on_while_an_index_is_built(database: Database) -> None:
     assert all(hits == [id] for hits in found)
 
 
+def test_search_does_not_wait_for_who_is_told_of_a_build_that_has_ended(database: Database) -> None:
+    """As a terminal that is stopped, or a search in the same thread."""
+    written = add(database, 0, ROWS)
+    seal(database, rows_worth_an_index=1000)
+    before = relation(database)
+    [id, vector] = next(iter(written.items()))
+    found: list[list[int]] = []
+
+    def wait_for_the_end_and_search(_: Progress) -> None:
+        deadline = time.monotonic() + 60
+        while relation(database) == before:
+            assert time.monotonic() < deadline, "the build takes its place only when this has ended"
+            time.sleep(0.05)
+        with database.transaction() as connection:
+            found.append(nearest(connection, vector, 1))
+
+    seal(database, rows_worth_an_index=1000, rebuild=True, progress=wait_for_the_end_and_search)
+    assert found
+    assert all(hits == [id] for hits in found)
+
+
+def relation(database: Database) -> int | None:
+    """Which table the sealed part is, as everybody else sees it; without waiting for it."""
+    statement = "SELECT oid FROM pg_class WHERE relname = 'image_clip_h_sealed' AND relnamespace = %s::regnamespace"
+    with database.transaction() as connection:
+        row = connection.execute(statement, [database.schema]).fetchone()
+    return row[0] if row else None
+
+
 def test_second_process_leaves_sealing_to_the_first(home: Path, database: Database, schema: str) -> None:
     add(database, 0, ROWS)
     other = Database.embedded(home, schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -59,15 +60,24 @@ def watched(
 ) -> None:
     """Run `build` in a transaction of its own, telling how far the index that it makes has come.
 
-    An exception out of `progress` ends the build, and nothing of it stays.
+    An exception out of `progress` ends the build, and nothing of it stays where it was not whole by then.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="index") as pool, database.transaction() as connection:
-        building = pool.submit(build, connection)
+        is_stopped = threading.Event()
+
+        def build_whole() -> None:
+            build(connection)
+            if not is_stopped.is_set():
+                # Not by the thread that tells of it, which may be held up: the tables are locked until here.
+                connection.commit()
+
+        building = pool.submit(build_whole)
         try:
             while not building.done():
                 progress(Progress(stage, _rows_indexed(database, connection.info.backend_pid), rows))
                 wait([building], PROGRESS_SECONDS)
         except BaseException:
+            is_stopped.set()
             # More than once: one that comes between two statements cancels nothing.
             while not building.done():
                 with suppress(psycopg.Error):
